@@ -1,0 +1,115 @@
+"""Results of finished stages, kept on disk under a key made of everything that decides them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recbole_hellm.errors import ArtifactError
+
+
+def fingerprint(**parts: Any) -> str:
+    """Return a hex digest of ``parts``; tensors count by shape, dtype and content, the rest as JSON."""
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        value = parts[name]
+        digest.update(f"\n{name}=".encode())
+        if isinstance(value, Tensor):
+            digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        else:
+            digest.update(json.dumps(value, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` through a temporary file, so that a crash leaves the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(scratch).replace(path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class ArtifactStore:
+    """A folder of stage results. A result is visible only once it is complete."""
+
+    root: Path
+
+    def path(self, stage: str, key: str) -> Path:
+        """Return the folder a result has, or would have."""
+        return self.root / f"{stage}-{key[:16]}"
+
+    def load(self, stage: str, key: str, ids: str) -> dict[str, Tensor] | None:
+        """Return the tensors saved under ``key``, or ``None`` if there are none.
+
+        Args:
+            stage: Name of the stage.
+            key: Full key of the wanted result.
+            ids: Digest of the item and user ids the caller works with.
+
+        Raises:
+            ArtifactError: If the folder holds another key, other ids, or a damaged file.
+        """
+        folder = self.path(stage, key)
+        if not folder.is_dir():
+            return None
+        way_out = f"delete {folder} and run again"
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{folder}/manifest.json cannot be read ({error}); {way_out}") from error
+        if manifest.get("key") != key:
+            raise ArtifactError(f"{folder} holds key {manifest.get('key')!r}, wanted {key!r}; {way_out}")
+        if manifest.get("ids") != ids:
+            raise ArtifactError(f"{folder} was made for other user or item ids than this data set has; {way_out}")
+        tensors = folder / "tensors.safetensors"
+        if not tensors.is_file() or file_digest(tensors) != manifest.get("sha256"):
+            raise ArtifactError(f"{tensors} is missing or differs from its checksum; {way_out}")
+        try:
+            return load_file(tensors)
+        except SafetensorError as error:  # a manifest rewritten to fit a damaged file
+            raise ArtifactError(f"{tensors} cannot be read ({error}); {way_out}") from error
+
+    def save(self, stage: str, key: str, ids: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+        """Write ``tensors`` into a scratch folder and rename it, so a crash leaves no half result."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{stage}-", dir=self.root))
+        target = self.path(stage, key)
+        try:
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(plain, scratch / "tensors.safetensors")
+            manifest = {"key": key, "ids": ids, "sha256": file_digest(scratch / "tensors.safetensors"), **about}
+            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True), encoding="utf-8")
+            try:
+                scratch.replace(target)
+            except OSError:
+                if not target.is_dir():  # otherwise another run finished the same key first: its result is ours
+                    raise
+                shutil.rmtree(scratch, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        return target

@@ -1,0 +1,109 @@
+"""The command ``recbole-hellm``: prepare, models, train, verify."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_hellm import assets
+from recbole_hellm.errors import HellmError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command; a wrong setting or file ends in one line on standard error and exit code 2."""
+    parser = _parser()
+    given = list(sys.argv[1:] if argv is None else argv)
+    options, rest = parser.parse_known_args(given)
+    if options.command != "train" and rest:
+        parser.error(f"unknown argument {rest[0]!r}; see recbole-hellm {options.command} --help")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return int(options.run(options, rest))
+    except HellmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: finished stages and saved models are kept", file=sys.stderr)
+        return 130
+
+
+def train_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``train`` with RecBole's arguments alone (``run_recbole_hellm.py``)."""
+    return main(["train", *(sys.argv[1:] if argv is None else argv)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="recbole-hellm", description="HeLLM on RecBole", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train",
+        help="train and test a model: --model=HeLLM --dataset=ml-100k [--key=value ...]",
+        description="Train and test a model of this package or of RecBole. Every setting is --key=value; "
+        "--config_files=a.yaml,b.yaml reads settings from files; --preset=NAME takes a ready set.",
+        allow_abbrev=False,
+    )
+    train.set_defaults(run=_train)
+
+    prepare = commands.add_parser("prepare", help="turn source files into a RecBole data set", allow_abbrev=False)
+    prepare.add_argument("name", help="amazon-sports, amazon-beauty, amazon-toys or ml-100k")
+    prepare.add_argument("--source", type=Path, help="folder with the source files, or its parent")
+    prepare.add_argument("--output", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
+    prepare.add_argument("--force", action="store_true", help="replace a data set with other contents")
+    prepare.add_argument(
+        "--missing-text", choices=("error", "empty"), default="error", help="items without a row in the item texts"
+    )
+    prepare.set_defaults(run=_prepare)
+
+    models = commands.add_parser("models", help="fetch the built-in pretrained models", allow_abbrev=False)
+    models.add_argument("names", nargs="*", help=f"default: all of {', '.join(assets.ASSETS)}")
+    models.set_defaults(run=_models)
+
+    verify = commands.add_parser("verify", help="check against the authors' own numbers", allow_abbrev=False)
+    verify.add_argument("--golden", type=Path, required=True, help="folder with config.json, stage1.npz, stage2.npz")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_hellm.quick_start import run_recbole_hellm
+    from recbole_hellm.report import metrics_table
+
+    files = [argument for argument in rest if argument.startswith("--config_files=")]
+    names = [name for argument in files for name in argument.partition("=")[2].replace(",", " ").split()]
+    result = run_recbole_hellm(config_file_list=names, argv=[a for a in rest if a not in files])
+    if result["test_result"] is not None:
+        print(metrics_table(result))
+    return 0
+
+
+def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_hellm.data.prepare import prepare
+
+    folder = prepare(options.name, options.source, options.output, options.force, options.missing_text)
+    print(f"{options.name}: {folder}")
+    return 0
+
+
+def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    for name in options.names or assets.ASSETS:
+        print(f"{name}: {assets.fetch(name)}")
+    return 0
+
+
+def _verify(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_hellm.verify import verify
+
+    differences = verify(options.golden)
+    for difference in differences:
+        print(difference)
+    failed = [difference.name for difference in differences if not difference.ok]
+    print(f"{len(differences) - len(failed)} of {len(differences)} quantities agree")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Settings: typed specs over RecBole's flat yaml keys."""

@@ -1,0 +1,224 @@
+"""RecBole's ``Config`` with this package's yaml files, safe command-line values and a check for unknown keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config
+from recbole.utils import ModelType
+from recbole.utils import get_model as get_recbole_model
+
+from recbole_hellm import registry
+from recbole_hellm.config.resources import properties_dir
+from recbole_hellm.config.specs import SPECS, check_together
+from recbole_hellm.errors import ConfigError, nearest
+
+FRAMEWORK_KEYS = frozenset(
+    {"model", "dataset", "config_files", "preset", "source", "loss_type", "nproc", "world_size", "ip", "port"}
+)
+"""Keys the command line or RecBole reads that stand in no yaml file."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe yaml that also reads ``1e-3`` as a number, as RecBole's loader does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the settings of a yaml file.
+
+    Raises:
+        ConfigError: If the file is missing, is no yaml or holds no mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"settings file {path} does not exist; check the path")
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"settings file {path} is no valid yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"settings file {path} must hold 'key: value' lines, got a {type(settings).__name__}")
+    return settings
+
+
+def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """Turn ``--key=value`` arguments into settings; lists may stand unquoted (``--topk=[5,10]``).
+
+    Raises:
+        ConfigError: If an argument has another shape, or a key stands twice with different values.
+    """
+    settings: dict[str, Any] = {}
+    for argument in argv:
+        key, equals, text = argument[2:].partition("=")
+        if not argument.startswith("--") or not equals or not key:
+            raise ConfigError(f"argument {argument!r} must have the form --key=value")
+        try:
+            value = text if text == "" else yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"argument {argument!r} has a value that is no valid yaml") from error
+        value = None if text in ("None", "none", "~") else value
+        if key in settings and settings[key] != value:
+            raise ConfigError(f"argument '--{key}' is given twice: {settings[key]!r} and {value!r}")
+        settings[key] = value
+    return settings
+
+
+def preset_settings(model: str, preset: str) -> dict[str, Any]:
+    """Return the settings of ``properties/preset/<model>-<preset>.yaml``; ``default`` is the model's own yaml.
+
+    Raises:
+        ConfigError: If there is no such preset; the message has the near name and all known ones.
+    """
+    if preset == "default":
+        return {}
+    folder = properties_dir() / "preset"
+    known = {path.stem.removeprefix(f"{model}-"): path for path in sorted(folder.glob(f"{model}-*.yaml"))}
+    if preset not in known:
+        names = ", ".join(["default", *known])
+        raise ConfigError(f"unknown preset {preset!r} of {model}{nearest(preset, known)}; known: {names}")
+    return read_yaml(known[preset])
+
+
+def layered_settings(
+    model: str, model_class: Any, dataset: str, current: Mapping[str, Any], outside: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what this package's yaml files add to RecBole's settings; later files win.
+
+    Args:
+        model: Name of the model.
+        model_class: Its class.
+        dataset: Name of the data set.
+        current: RecBole's own settings.
+        outside: Settings from files, code and command line (they win, and choose the preset).
+    """
+    folder = properties_dir()
+    added = read_yaml(folder / "overall.yaml")
+    root = outside.get("data_path", {**current, **added}["data_path"])
+    for path in (
+        folder / "dataset" / f"{dataset}.yaml",
+        Path(root) / dataset / f"{dataset}.yaml",
+        folder / "model" / f"{model}.yaml",
+    ):
+        if path.is_file():
+            added.update(read_yaml(path))
+    added.update(preset_settings(model, str(outside.get("preset") or "default")))
+    loss = {**current, **added, **outside}.get("loss_type")
+    if model_class.type == ModelType.SEQUENTIAL and loss == "CE":
+        # RecBole refuses to train with cross-entropy unless its default of one negative is taken back by hand.
+        added["train_neg_sample_args"] = None
+    return added
+
+
+class HellmConfig(Config):
+    """Settings of one run.
+
+    Later sources win: RecBole's defaults, ``properties/overall.yaml``, ``properties/dataset/<name>.yaml``,
+    ``properties/model/<name>.yaml``, the preset, ``config_file_list``, ``config_dict``, ``argv``.
+
+    Args:
+        model: Name or class of a model, ours or RecBole's.
+        dataset: Name of a data set.
+        config_file_list: Yaml files.
+        config_dict: Settings.
+        argv: ``--key=value`` arguments. ``sys.argv`` is never read.
+
+    Raises:
+        ConfigError: If an outside source sets a key nothing reads, or a setting of ours is wrong.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        argv: Sequence[str] = (),
+    ) -> None:
+        self._argv = tuple(argv)
+        super().__init__(model, dataset, list(config_file_list or []), dict(config_dict or {}))
+        if self.model in registry.models:
+            for spec in SPECS:
+                spec.from_config(self.final_config_dict)
+            check_together(self.final_config_dict)
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return parse_arguments(self._argv)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return config_dict  # RecBole evaluates every string as Python code
+
+    def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for file in file_list or []:
+            settings.update(read_yaml(Path(file)))
+        return settings
+
+    def _get_model_and_dataset(self, model: Any, dataset: str | None) -> tuple[str, type, str]:
+        model = model if model is not None else self.external_config_dict.get("model")
+        dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        for key, value in (("model", model), ("dataset", dataset)):
+            if not value:
+                raise ConfigError(f"setting {key!r} is required: give --{key}=NAME")
+        if isinstance(model, str):
+            return model, find_model(model), str(dataset)
+        return super()._get_model_and_dataset(model, dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        outside = self.external_config_dict
+        self.internal_config_dict.update(
+            layered_settings(model, model_class, dataset, self.internal_config_dict, outside)
+        )
+        known = set(self.internal_config_dict) | FRAMEWORK_KEYS
+        known |= {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118 (not a mapping)
+        known |= {key for group in self.parameters.values() for key in group}
+        reject_unknown(outside, known)
+
+    def _set_default_parameters(self) -> None:
+        root = self.final_config_dict["data_path"]
+        super()._set_default_parameters()
+        self.final_config_dict["data_path_root"] = str(root)
+        prepared = Path(root) / self.dataset
+        if self.dataset == "ml-100k" and prepared.is_dir():
+            self.final_config_dict["data_path"] = str(prepared)  # RecBole would take its own copy
+
+
+def find_model(name: str) -> type:
+    """Return the model class ``name`` of this package or of RecBole.
+
+    Raises:
+        ConfigError: If neither has it; the message has the near name.
+    """
+    if name in registry.models:
+        return registry.models.get(name)
+    try:
+        return get_recbole_model(name)
+    except (ValueError, AttributeError) as error:
+        known = [*registry.models, *recbole_model_names()]
+        raise ConfigError(
+            f"unknown model {name!r}{nearest(name, known)}; known here: {', '.join(registry.models)}, "
+            "and every model of RecBole"
+        ) from error
+
+
+def recbole_model_names() -> list[str]:
+    """Return the names of RecBole's models, as its own settings files give them."""
+    import recbole
+
+    folder = Path(recbole.__file__).parent / "properties" / "model"
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def reject_unknown(given: Mapping[str, Any], known: set[str]) -> None:
+    """Raise ``ConfigError`` naming every key of ``given`` that is not in ``known``, with the nearest one."""
+    problems = [f"{key!r}{nearest(key, known)}" for key in sorted(set(given) - known)]
+    if problems:
+        raise ConfigError("unknown setting " + ", ".join(problems))

@@ -1,0 +1,1 @@
+"""Data preparation: source files to RecBole's atomic files, item texts and item features."""

@@ -1,0 +1,1 @@
+"""The language model: backbone with LoRA, graph prefix, prompt."""

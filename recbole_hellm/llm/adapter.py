@@ -1,0 +1,55 @@
+"""Where a decoder keeps the four things the prefix and the item slots need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class BackboneAdapter(Protocol):
+    """Accessors of a Hugging Face decoder; write one for a family that names its layers otherwise."""
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the transformer layers in order."""
+        ...
+
+    def embeddings(self, model: nn.Module) -> nn.Module:
+        """Return the token embedding."""
+        ...
+
+    def keys(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """Project ``hidden`` ``[B, P, D]`` to unrotated keys ``[B, KV heads, P, head size]``."""
+        ...
+
+    def values(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """Project ``hidden`` ``[B, P, D]`` to values ``[B, KV heads, P, head size]``."""
+        ...
+
+
+class LlamaAdapter:
+    """LLaMA, Mistral, Qwen, SmolLM, Gemma and every other decoder with ``layers[i].self_attn.k_proj / v_proj``."""
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the transformer layers in order, or none if the model names them otherwise."""
+        return list(getattr(model, "layers", []))
+
+    def embeddings(self, model: nn.Module) -> nn.Module:
+        """Return the token embedding."""
+        return model.get_input_embeddings()  # type: ignore[operator]
+
+    def keys(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """Return the layer's keys, normalised where the family normalises them, without rotation."""
+        attention: Any = layer.self_attn
+        keys = _heads(attention.k_proj(hidden), attention.head_dim)
+        return attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
+
+    def values(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """Return the layer's values."""
+        attention: Any = layer.self_attn
+        return _heads(attention.v_proj(hidden), attention.head_dim)
+
+
+def _heads(projected: Tensor, head_dim: int) -> Tensor:
+    return projected.unflatten(-1, (-1, head_dim)).transpose(1, 2)

@@ -1,0 +1,230 @@
+"""A frozen Hugging Face decoder with LoRA updates and room for a key / value prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_hellm import assets, registry
+from recbole_hellm.errors import ConfigError, MissingModelError, nearest
+from recbole_hellm.llm.adapter import BackboneAdapter, LlamaAdapter
+
+
+class Backbone(nn.Module):
+    """A decoder without its language-model head; all of its own weights are frozen.
+
+    Args:
+        model: A Hugging Face base model (``AutoModel``).
+        adapter: Where the model keeps its layers; chosen by ``model_type`` if not given.
+
+    Attributes:
+        width: Hidden size D.
+        n_layers: Number of transformer layers.
+    """
+
+    def __init__(self, model: Any, adapter: BackboneAdapter | None = None) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False)
+        self.adapter: BackboneAdapter = adapter or adapter_for(model.config.model_type)
+        self.width: int = model.config.hidden_size
+        self.n_layers = len(self.adapter.layers(model))
+
+    @property
+    def decoder(self) -> Any:
+        """The decoder itself, below PEFT's wrapper if there is one."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def first_token(self) -> int:
+        """Id of the token every input starts with: begin-of-text, else end-of-text, else 0."""
+        config = self.decoder.config
+        for token in (config.bos_token_id, config.eos_token_id):
+            if isinstance(token, int):
+                return token
+        return 0
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the token embeddings of ``ids``, shape ``[..., D]``."""
+        return self.adapter.embeddings(self.decoder)(ids)
+
+    def embedding_rms(self) -> float:
+        """Return the root mean square of the token embeddings, the scale its layers expect."""
+        weight: Any = self.adapter.embeddings(self.decoder).weight
+        return float(weight.detach().float().square().mean().sqrt())
+
+    def check_prefix(self) -> None:
+        """Check that keys and values of a prefix can be made.
+
+        Raises:
+            ConfigError: If the layers have no separate ``k_proj`` / ``v_proj``.
+        """
+        layers = self.adapter.layers(self.decoder)
+        try:
+            probe = torch.zeros(1, 1, self.width, dtype=next(self.parameters()).dtype)
+            ok = len(layers) > 0 and self.adapter.keys(layers[0], probe) is not None
+        except AttributeError:
+            ok = False
+        if not ok:
+            raise ConfigError(
+                f"setting 'prefix_len' must be 0 for a backbone of type {self.decoder.config.model_type!r}: its layers "
+                "have no separate k_proj and v_proj; register an adapter in recbole_hellm.registry.backbones"
+            )
+
+    def prefix_cache(self, keys: Tensor, values: Tensor) -> Any:
+        """Project prefix states by each layer's own key and value matrices into a new cache.
+
+        The keys are not rotated: the prefix carries no position (HeLLM, arXiv 2504.10541).
+
+        Args:
+            keys: States to become keys, shape ``[B, layers, P, D]``.
+            values: States to become values, shape ``[B, layers, P, D]``.
+
+        Returns:
+            A ``DynamicCache`` for one forward pass; gradients flow through it.
+        """
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for index, layer in enumerate(self.adapter.layers(self.decoder)):
+            cache.update(
+                self.adapter.keys(layer, keys[:, index]), self.adapter.values(layer, values[:, index]), index
+            )
+        return cache
+
+    def forward(self, embeddings: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return the hidden states after the final norm.
+
+        Args:
+            embeddings: Input vectors, shape ``[B, T, D]``.
+            mask: True for real tokens, shape ``[B, T]``; the first token of a row must be real.
+            prefix: States for keys and values, each ``[B, layers, P, D]``; every real token sees them.
+
+        Returns:
+            Shape ``[B, T, D]``; rows of padding are meaningless. Positions count real tokens only and start at P.
+        """
+        positions = (mask.long().cumsum(1) - 1).clamp(min=0)
+        cache, attend = None, mask.long()
+        if prefix is not None:
+            cache = self.prefix_cache(*prefix)
+            length = prefix[0].size(2)
+            attend = torch.cat([attend.new_ones(attend.size(0), length), attend], dim=1)
+            positions = positions + length
+        output = self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=attend,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state
+
+    def add_lora(self, r: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
+        """Put trainable low-rank updates on the named modules, through PEFT.
+
+        Raises:
+            ConfigError: If a target names no module of the model; the message has the near name.
+        """
+        from peft import LoraConfig, get_peft_model
+
+        linear = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, nn.Linear)}
+        for target in targets:
+            if target not in linear:
+                raise ConfigError(
+                    f"setting 'lora_targets' has {target!r}, which matches no linear module of the backbone"
+                    f"{nearest(target, linear)}; it has: {', '.join(sorted(linear))}"
+                )
+        lora = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), bias="none")
+        self.model = get_peft_model(self.model, lora)
+
+    def checkpoint_gradients(self) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.decoder.enable_input_require_grads()
+
+
+def adapter_for(model_type: str) -> BackboneAdapter:
+    """Return the registered adapter of a transformers model type; LLaMA's where none is."""
+    return registry.backbones.get(model_type)() if model_type in registry.backbones else LlamaAdapter()
+
+
+def resolve_path(path: str) -> str:
+    """Return where a model lies: a built-in one's folder, an existing folder, or a hub name as it is.
+
+    Raises:
+        MissingModelError: If a path that looks local does not exist, or a built-in model was not fetched yet.
+    """
+    if path in assets.ASSETS:
+        return str(assets.asset_path(path))
+    local = Path(path).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise MissingModelError(f"setting 'llm_path': folder {local} has no config.json; give a model's own folder")
+        return str(local)
+    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise MissingModelError(
+            f"setting 'llm_path': {path!r} is no folder{nearest(path, assets.ASSETS)}; give a folder with config.json, a "
+            f"hub name such as 'owner/model', or a built-in one: {', '.join(assets.ASSETS)}"
+        )
+    return path
+
+
+def load_backbone(path: str, layers: int, pretrained: bool, attention: str, seed: int) -> Backbone:
+    """Load a decoder's first layers, frozen, in float32.
+
+    Args:
+        path: Built-in name, folder, or hub name.
+        layers: Layers to keep from the input side; -1: all.
+        pretrained: ``False`` gives random weights of the same shape.
+        attention: ``"eager"`` or ``"sdpa"``.
+        seed: Seed of random weights.
+
+    Raises:
+        MissingModelError: If there is no such model.
+        ConfigError: If it has fewer layers.
+    """
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    where = resolve_path(path)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the layers left out would be listed as unexpected weights
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(where)
+        keep_layers(config, layers)
+        if pretrained:
+            model = AutoModel.from_pretrained(
+                where, config=config, dtype=torch.float32, attn_implementation=attention
+            )
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    except OSError as error:
+        raise MissingModelError(
+            f"setting 'llm_path': {path!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder with "
+            f"config.json and weights, or a built-in model: {', '.join(assets.ASSETS)}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+    return Backbone(model)
+
+
+def keep_layers(config: Any, layers: int) -> None:
+    """Cut a model's configuration to its first ``layers`` layers; -1 keeps all.
+
+    Raises:
+        ConfigError: If the model has fewer.
+    """
+    if layers == -1:
+        return
+    if layers > config.num_hidden_layers:
+        raise ConfigError(f"setting 'llm_layers' must be at most {config.num_hidden_layers}, got {layers}")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]

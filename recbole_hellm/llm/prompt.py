@@ -1,0 +1,45 @@
+"""The text around the item slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ALPACA = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n",
+    "\n\n### Response:\n",
+)
+"""What stands before and after the slots; the template of Stanford Alpaca, which HeLLM uses."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids around the item slots.
+
+    Attributes:
+        before: Ids before the first slot; never empty, since a decoder turns its first position into an attention sink
+            that no slot should become.
+        after: Ids after the last slot; empty if each slot predicts the next item.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...] = ()
+
+
+def build_prompt(template: str, instruction: str, path: Callable[[], str], first_token: int) -> Prompt:
+    """Return the prompt of a template.
+
+    Args:
+        template: ``"none"`` (the first token alone) or ``"alpaca"``.
+        instruction: What the template asks for.
+        path: Gives the folder or name of the tokenizer; only asked for by a template with text.
+        first_token: Id the input starts with.
+    """
+    if template == "none":
+        return Prompt(before=(first_token,))
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path())
+    before, after = (tokenizer.encode(text.format(instruction=instruction), add_special_tokens=False) for text in ALPACA)
+    return Prompt(before=(first_token, *before), after=tuple(after))

@@ -1,0 +1,47 @@
+"""Common part of the models that are trained on top of earlier stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class StagedRecommender(nn.Module):
+    """Mixin in front of a RecBole model class: needs earlier stages, saves only what is trained.
+
+    A model names the stages it ``needs``, builds its modules in ``__init__`` and takes the stages' results in
+    :meth:`attach`. Its ``state_dict`` holds exactly the trained parameters and the buffers, never frozen weights.
+    """
+
+    needs: tuple[str, ...] = ()
+    """Names of stages in :data:`recbole_hellm.registry.stages` whose results :meth:`attach` takes."""
+
+    def attach(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take the tensors of the stages named in :attr:`needs`."""
+
+    def departures(self) -> list[str]:
+        """Return a line for every way this model departs from its paper, for the start of the log."""
+        return []
+
+    def checkpoint_keys(self) -> frozenset[str]:
+        """Return the state-dict keys a checkpoint holds: what is trained, and the buffers."""
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        return frozenset(set(super().state_dict()) - frozen)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the state without frozen weights, which are read from their own file."""
+        keep, full = self.checkpoint_keys(), super().state_dict(*args, **kwargs)
+        return {name: tensor for name, tensor in full.items() if name in keep}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state of :meth:`state_dict`; a missing or unknown key is an error that names it.
+
+        Raises:
+            RuntimeError: If the keys differ, or a tensor has another shape.
+        """
+        missing, unknown = self.checkpoint_keys() - set(state_dict), set(state_dict) - self.checkpoint_keys()
+        if strict and (missing or unknown):
+            raise RuntimeError(f"checkpoint lacks {sorted(missing)} and has unknown {sorted(unknown)}")
+        return super().load_state_dict(state_dict, strict=False, assign=assign)

@@ -1,0 +1,134 @@
+"""HeLLM without RecBole: item ids in, scores over the catalogue out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recbole_hellm.llm.backbone import Backbone
+from recbole_hellm.llm.graph_prefix import GraphPrefix
+from recbole_hellm.llm.prompt import Prompt
+from recbole_hellm.nn.fusion import ItemTokens
+from recbole_hellm.nn.heads import ItemScoreHead
+
+
+class HeLLMCore(nn.Module):
+    """Item slots, prompt, graph prefix, language model and item head put together.
+
+    Args:
+        backbone: Frozen decoder, with LoRA or without.
+        prefix: Key / value prefix, or ``None``.
+        item_tokens: Projection of the item vectors to the backbone's width.
+        head: Scores of the catalogue.
+        prompt: Token ids around the slots.
+        n_items: Catalogue size, the padding id 0 included.
+        graph_dim: Width of the graph vectors.
+        sequence_dim: Width of the sequence vectors; 0: none.
+        slots_see_graph: Whether the graph vectors enter the slots (they may still enter the prefix).
+        dropout: Dropout of the item vectors and of the last hidden state.
+        autocast: Run the matrix products in bf16.
+    """
+
+    graph_vectors: Tensor
+    sequence_vectors: Tensor
+    before: Tensor
+    after: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prefix: GraphPrefix | None,
+        item_tokens: ItemTokens,
+        head: ItemScoreHead,
+        prompt: Prompt,
+        n_items: int,
+        graph_dim: int,
+        sequence_dim: int,
+        slots_see_graph: bool = True,
+        dropout: float = 0.0,
+        autocast: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.prefix, self.item_tokens, self.head = backbone, prefix, item_tokens, head
+        self.slots_see_graph, self.autocast = slots_see_graph, autocast
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("graph_vectors", torch.zeros(n_items, graph_dim))
+        self.register_buffer("sequence_vectors", torch.zeros(n_items, sequence_dim))
+        self.register_buffer("before", torch.tensor(prompt.before, dtype=torch.long), persistent=False)
+        self.register_buffer("after", torch.tensor(prompt.after, dtype=torch.long), persistent=False)
+
+    def slots(self, item_seq: Tensor) -> Tensor:
+        """Return the item slots ``[B, L, D]`` of item ids ``[B, L]``."""
+        parts = [self.sequence_vectors[item_seq]]
+        if self.slots_see_graph:
+            parts.insert(0, self.graph_vectors[item_seq])
+        return self.item_tokens(self.dropout(torch.cat(parts, dim=-1)))
+
+    def hidden(self, item_seq: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
+        """Run the language model over prompt and slots.
+
+        Args:
+            item_seq: Item ids, shape ``[B, L]``.
+            mask: True where there is an item, shape ``[B, L]``; on whichever side the padding stands.
+            context: True for the items whose graph vectors make up the prefix, shape ``[B, L]``; default ``mask``.
+
+        Returns:
+            Hidden states of the slots and of the prompt after them, float32, shape ``[B, L + after, D]``.
+        """
+        batch = item_seq.size(0)
+        with torch.autocast(item_seq.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            before = self.backbone.embed(self.before).expand(batch, -1, -1)
+            after = self.backbone.embed(self.after).expand(batch, -1, -1)
+            slots = self.slots(item_seq).to(before.dtype)
+            real = [mask.new_ones(batch, before.size(1)), mask, mask.new_ones(batch, after.size(1))]
+            prefix = None
+            if self.prefix is not None:
+                seen = mask if context is None else context
+                prefix = self.prefix(self.graph_vectors[item_seq] * seen.unsqueeze(-1))
+            states = self.backbone(torch.cat([before, slots, after], dim=1), torch.cat(real, dim=1), prefix)
+        return states[:, before.size(1) :].float()
+
+    def last_hidden(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """Return the state that predicts the next item, shape ``[B, D]``: of the last token after the slots, or, where
+        the prompt ends with them, of the last item's slot.
+        """  # noqa: D205
+        states = self.hidden(item_seq, mask)
+        if self.after.numel():
+            return self.dropout(states[:, -1])
+        positions = torch.arange(item_seq.size(1), device=item_seq.device)
+        last = torch.where(mask, positions, -1).amax(1).clamp(min=0)
+        return self.dropout(states[torch.arange(len(states), device=states.device), last])
+
+    def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """Return the logits of the next item, shape ``[B, n_items]``."""
+        return self.head(self.last_hidden(item_seq, mask))
+
+    def causal_loss(
+        self, item_seq: Tensor, mask: Tensor, targets: Tensor, context_len: Tensor, label_smoothing: float
+    ) -> Tensor:
+        """Cross-entropy of every position's next item in one causal pass.
+
+        The graph prefix is seen by every position, so it may only hold items that all scored positions have seen:
+        the first ``context_len`` items enter it, and positions before the last of them are not scored.
+
+        Args:
+            item_seq: Item ids, right-padded with 0, shape ``[B, L]``.
+            mask: True where there is an item, shape ``[B, L]``.
+            targets: The item after each position, shape ``[B, L]``.
+            context_len: Items in the graph prefix, at least 1, shape ``[B]``.
+            label_smoothing: Share of the target's mass spread over the catalogue.
+
+        Returns:
+            Mean loss over the scored positions.
+        """
+        positions = torch.arange(item_seq.size(1), device=item_seq.device)
+        context = positions < context_len.unsqueeze(1)
+        scored = mask & (positions >= context_len.unsqueeze(1) - 1)
+        states = self.dropout(self.hidden(item_seq, mask, context)[scored])
+        return self.loss(states, targets[scored], label_smoothing)
+
+    def loss(self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean full-softmax cross-entropy of states ``[M, D]`` against item ids ``[M]``."""
+        with torch.autocast(states.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            logits = self.head(states)
+        return nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)

@@ -1,0 +1,126 @@
+"""TransitionCounts: a sequential recommender that only counts which item followed which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_hellm.config.schema import Spec
+from recbole_hellm.models import pctm
+from recbole_hellm.views import train_view
+
+
+@dataclass(frozen=True)
+class TransitionSpec(Spec):
+    """How transitions are counted, and how those of a history are added up."""
+
+    prefix: ClassVar[str] = "transition_"
+
+    gap_kernel: Literal["power", "exponential"] = "power"
+    """Weight of a pair with ``o`` items between: ``1 / (o + 1) ** gap_decay`` or ``gap_decay ** o``."""
+    gap_decay: float = 0.5
+    """Exponent (power) or factor per item between (exponential)."""
+    max_gap: int = 10
+    """Pairs with fewer items between than this are counted; 1: neighbours only."""
+    tau: float = 11250.0
+    """Smoothing of ``log(1 + count * items / tau)``; larger is more linear in the count."""
+    recency_decay: float = 0.6
+    """A history item of age ``a`` (0 = newest) weighs ``recency_decay ** a``."""
+    recency_window: int = 0
+    """Newest items weighed so; 0: the whole history."""
+    tail_mass: float = 0.0
+    """Share of the weight that the items older than the window have together."""
+    popularity_penalty: float = 0.0
+    """Times the log of an item's training count, taken off its score."""
+
+    def __post_init__(self) -> None:
+        for field in ("gap_decay", "recency_window", "popularity_penalty"):
+            self.require(getattr(self, field) >= 0, field, ">= 0")
+        for field in ("max_gap", "tau"):
+            self.require(getattr(self, field) > 0, field, "positive")
+        self.require(self.gap_kernel == "power" or self.gap_decay <= 1, "gap_decay", "<= 1 with an exponential kernel")
+        self.require(0 < self.recency_decay <= 1, "recency_decay", "in (0, 1]")
+        self.require(0 <= self.tail_mass < 1, "tail_mass", "in [0, 1)")
+        has_tail = self.tail_mass == 0 or self.recency_window > 0
+        self.require(has_tail, "tail_mass", "0 when transition_recency_window is 0 (no item is older)")
+
+
+class TransitionCounts(SequentialRecommender):
+    """Scores the next item by how often it followed the items of the history; nothing is learned.
+
+    With ``n(i, j)`` the gap-weighted count of training pairs "``i``, later ``j``" over ``I`` items and ``w(a)`` the
+    weight of the history item of age ``a``::
+
+        score(j) = sum_a w(a) * log(1 + n(i_a, j) * I / tau) - penalty * log(count(j))
+
+    The counts are a function of the training split, so a checkpoint holds none: the model is fitted when it is built,
+    one epoch does nothing, and ``evaluate(load_best_model=True)`` works as for any model. It is the line every trained
+    model has to beat. The idea, co-occurrence with a weight for distance and order, is that of the sequential rules
+    (SR) of "Evaluation of Session-based Recommendation Algorithms" (https://arxiv.org/abs/1803.09587), Malte Ludewig
+    and Dietmar Jannach, 2018.
+
+    **Differences:** SR weighs a pair ``1 / gap``, takes the newest item only and neither damps the counts nor offsets
+    popularity; here both are settings.
+
+    Args:
+        config: RecBole's settings; those of ``TransitionSpec`` are read.
+        dataset: The dataset of RecBole's training loader.
+
+    Raises:
+        ConfigError: If a ``transition_`` setting breaks a rule.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.spec = spec = TransitionSpec.from_config(config)
+        view = train_view(dataset)
+        user, item = view.user.cpu().numpy(), view.item.cpu().numpy()
+        weights = pctm.gap_weights(spec.gap_kernel, spec.gap_decay, spec.max_gap)
+        self.table = pctm.fit(user, item, self.n_items, weights, spec.tau)
+        self.offset = pctm.popularity_offset(item, self.n_items, spec.popularity_penalty)
+        # RecBole's trainer wants an optimiser, and an optimiser wants a parameter.
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Return 0, with a zero gradient, for RecBole's training loop."""
+        return 0.0 * self.unused.sum()
+
+    def score_items(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Score every item as the next of each history.
+
+        Args:
+            item_seq: Item ids, right-padded with 0, shape ``[B, L]``.
+            item_seq_len: Their lengths, shape ``[B]``.
+
+        Returns:
+            Shape ``[B, n_items]``, on the model's device; column 0 has ``-inf``.
+        """
+        scores = pctm.score(*self._weighted(item_seq, item_seq_len), self.table, self.offset)
+        return torch.from_numpy(scores).to(self.device)
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Return the scores of every item, shape ``[B, n_items]``."""
+        return self.score_items(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Return the score of each row's own candidate item, shape ``[B]``."""
+        history, weights = self._weighted(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        item = interaction[self.ITEM_ID].cpu().numpy().copy()  # scipy refuses an index whose memory is torch's
+        mixed = pctm.mix(history, weights, self.table)[np.arange(len(item)), item]  # sampled candidates: never [B, I]
+        return torch.from_numpy(np.asarray(mixed).ravel() + self.offset[item]).to(self.device)
+
+    def _weighted(self, item_seq: Tensor, item_seq_len: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
+        history, lengths, spec = item_seq.cpu().numpy(), item_seq_len.cpu().numpy(), self.spec
+        weights = pctm.history_weights(
+            lengths, history.shape[1], spec.recency_decay, spec.recency_window, spec.tail_mass
+        )
+        return history, weights

@@ -1,0 +1,1 @@
+"""Losses, fusion and heads: small pieces that take plain values."""

@@ -1,0 +1,30 @@
+"""Batches of sequences of about equal length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def length_batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Cut rows into batches of similar length, in random order, so that little is padding.
+
+    Rows are shuffled, sorted by length within chunks of many batches, and the batches shuffled again: every row occurs
+    once, and which rows meet differs by epoch.
+
+    Args:
+        lengths: Length of every row, shape ``[N]``.
+        batch_size: Rows of a batch.
+        generator: Source of the order.
+
+    Returns:
+        Row indices by batch.
+    """
+    order = torch.randperm(len(lengths), generator=generator)
+    chunk = batch_size * 50
+    batches: list[Tensor] = []
+    for start in range(0, len(order), chunk):
+        part = order[start : start + chunk]
+        part = part[torch.argsort(lengths[part], stable=True)]
+        batches.extend(part.split(batch_size))
+    return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]

@@ -1,0 +1,1 @@
+"""Stages that run before a model's own training."""

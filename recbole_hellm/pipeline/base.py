@@ -1,0 +1,170 @@
+"""What runs before a model's own training, in which order, and when it may be skipped."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_hellm import registry
+from recbole_hellm.artifacts import ArtifactStore, fingerprint
+from recbole_hellm.errors import ArtifactError
+from recbole_hellm.results import peak_memory_mb, reset_peak_memory
+from recbole_hellm.views import TrainView
+
+logger = getLogger(__name__)
+Results = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may read.
+
+    Attributes:
+        train: The training interactions.
+        item_file: RecBole's ``.item`` file of the data set.
+        features_dir: Folder of ready feature arrays.
+        show_progress: Whether to draw progress bars.
+    """
+
+    train: TrainView
+    item_file: Path
+    features_dir: Path
+    show_progress: bool = False
+
+
+class Stage(Protocol):
+    """One step that turns training data and earlier results into tensors."""
+
+    name: str
+    version: int
+    """Raise it whenever the same inputs would give other tensors than before."""
+    needs: tuple[str, ...]
+    """Names of the stages whose results ``run`` reads."""
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Stage:
+        """Build the stage from flat settings."""
+        ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return every setting that decides the result, and no other."""
+        ...
+
+    def inputs(self, context: StageContext) -> Mapping[str, Any]:
+        """Return what identifies the files the stage reads (digests); the training data is added by the caller."""
+        ...
+
+    def run(self, context: StageContext, earlier: Results) -> Mapping[str, Tensor]:
+        """Return named tensors; must not depend on anything but settings, inputs and the arguments."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What happened to one stage in a run."""
+
+    name: str
+    status: str
+    """``ran`` or ``reused``."""
+    seconds: float
+    peak_memory_mb: float
+    path: str
+
+
+def order_stages(names: Sequence[str], settings: Mapping[str, Any]) -> list[Stage]:
+    """Return the named stages and all they need, each after what it needs."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            stage = registry.stages.get(name).from_settings(settings)
+            for need in stage.needs:
+                visit(need)
+            ordered[name] = stage
+
+    for name in names:
+        visit(name)
+    return list(ordered.values())
+
+
+def run_stages(
+    stages: Sequence[Stage], context: StageContext, store: ArtifactStore, may_run: bool = True
+) -> tuple[dict[str, Mapping[str, Tensor]], list[StageRecord]]:
+    """Run ``stages`` in order and reuse each result whose inputs did not change.
+
+    Args:
+        stages: Each after the ones it needs.
+        context: What they may read.
+        store: Where finished results lie.
+        may_run: ``False`` refuses to run a stage that is missing.
+
+    Returns:
+        Tensors by stage, and a record by stage.
+
+    Raises:
+        ArtifactError: If a stage is missing and may not run, or a stored result does not fit.
+    """
+    keys: dict[str, str] = {}
+    results: dict[str, Mapping[str, Tensor]] = {}
+    records: list[StageRecord] = []
+    train = context.train
+    for stage in stages:
+        started = time.perf_counter()
+        reset_peak_memory()
+        about = {"stage": stage.name, "version": stage.version, "settings": dict(stage.settings())}
+        key = fingerprint(
+            **about,
+            inputs=dict(stage.inputs(context)),
+            earlier=[keys[name] for name in stage.needs],
+            user=train.user,
+            item=train.item,
+            ids=train.ids,
+        )
+        result: Mapping[str, Tensor] | None = store.load(stage.name, key, train.ids)
+        status = "reused"
+        if result is None:
+            if not may_run:
+                raise ArtifactError(
+                    f"setting 'train_stage' = 'finetune', but stage {stage.name!r} has no finished result for these "
+                    f"settings and data in {store.root}; run once with --train_stage=auto or --train_stage=pretrain"
+                )
+            logger.info("stage %s: running", stage.name)
+            with isolated_random_state(int(stage.settings().get("seed", 0))):
+                result = stage.run(context, {name: results[name] for name in stage.needs})
+            store.save(stage.name, key, train.ids, result, about)
+            status = "ran"
+        keys[stage.name], results[stage.name] = key, result
+        path = str(store.path(stage.name, key))
+        records.append(StageRecord(stage.name, status, time.perf_counter() - started, peak_memory_mb(), path))
+        logger.info("stage %s: %s in %.1f s, %s", stage.name, status, records[-1].seconds, path)
+    return results, records
+
+
+@contextmanager
+def isolated_random_state(seed: int) -> Iterator[None]:
+    """Seed every generator inside, and give back the state before: a reused stage changes nothing after it."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def as_dict(record: StageRecord) -> dict[str, Any]:
+    """Return a record as plain values, for the result file."""
+    return asdict(record)

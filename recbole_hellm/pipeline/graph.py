@@ -1,0 +1,103 @@
+"""Stage ``graph``: trains the hypergraph encoder and hands on its user and item vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from logging import getLogger
+from typing import Any, Self
+
+import torch
+from recbole.sampler import Sampler
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
+from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
+from recbole_hellm.pipeline.base import Results, StageContext
+from recbole_hellm.views import TrainView
+
+logger = getLogger(__name__)
+
+
+class GraphStage:
+    """Train MMHCL (https://arxiv.org/abs/2504.16576) for a fixed number of epochs on training interactions only.
+
+    Args:
+        graph: Graphs, encoder and loss.
+        pretrain: Epochs, batch size, learning rate.
+        modalities: Item features that make up the item hypergraph; none: the user hypergraph alone.
+        seed: Seed of tables, order and negatives.
+    """
+
+    name = "graph"
+    version = 1
+
+    def __init__(self, graph: GraphSpec, pretrain: PretrainSpec, modalities: tuple[str, ...], seed: int) -> None:
+        self.graph, self.pretrain, self.seed = graph, pretrain, seed
+        self.modalities = modalities if graph.item_hypergraph else ()
+        self.needs: tuple[str, ...] = ("features",) if self.modalities else ()
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Build the stage from flat settings."""
+        names = tuple(entry.partition("=")[0] for entry in FeatureSpec.from_config(settings).item_features)
+        graph, pretrain = GraphSpec.from_config(settings), PretrainSpec.from_config(settings)
+        return cls(graph, pretrain, names, int(settings["seed"]))
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return every setting that decides the result (the backend does not: both give the same)."""
+        graph = {name: value for name, value in asdict(self.graph).items() if name != "backend"}
+        return {**graph, **{f"train_{k}": v for k, v in asdict(self.pretrain).items()},
+                "modalities": list(self.modalities), "seed": self.seed}  # fmt: skip
+
+    def inputs(self, context: StageContext) -> Mapping[str, Any]:
+        """Return nothing: features come from their own stage."""
+        return {}
+
+    def run(self, context: StageContext, earlier: Results) -> Mapping[str, Tensor]:
+        """Return ``user`` ``[n_users, D]``, ``item`` ``[n_items, D]`` (row 0 zero) and ``loss`` per epoch."""
+        train = context.train
+        if not self.modalities:
+            logger.info("stage graph: no item features, the user hypergraph stands alone")
+        features = [(earlier["features"][m], earlier["features"][f"{m}.present"]) for m in self.modalities]
+        encoder = build_encoder(self.graph, train.user, train.item, train.n_users, train.n_items, features)
+        loss_of = MMHCLLoss(self.graph)
+        optimizer = torch.optim.Adam(encoder.parameters(), lr=self.pretrain.learning_rate)
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.96 ** (epoch / 50))
+        sampler, generator = negative_sampler(train), torch.Generator().manual_seed(self.seed)
+        losses: list[float] = []
+        epochs = tqdm(range(self.pretrain.epochs), desc="stage graph", disable=not context.show_progress)
+        for _ in epochs:
+            total = 0.0
+            for rows in torch.randperm(len(train.user), generator=generator).split(self.pretrain.batch_size):
+                users, items = train.user[rows], train.item[rows]
+                negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1)
+                optimizer.zero_grad()
+                loss = loss_of(encoder(), users, items, negative)
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(rows)
+            decay.step()
+            losses.append(total / len(train.user))
+            epochs.set_postfix_str(f"loss {losses[-1]:.4f}")
+        logger.info("stage graph: loss %.4f -> %.4f", losses[0], losses[-1])
+        with torch.no_grad():
+            out = encoder()
+        padding = torch.zeros(1, out.item.size(1))
+        return {"user": torch.cat([padding, out.user[1:]]), "item": torch.cat([padding, out.item[1:]]),
+                "loss": torch.tensor(losses)}  # fmt: skip
+
+
+class _SamplerData:
+    """What RecBole's negative sampler reads of a data set, from training interactions alone."""
+
+    def __init__(self, train: TrainView) -> None:
+        self.uid_field, self.iid_field = "user_id", "item_id"
+        self.user_num, self.item_num = train.n_users, train.n_items
+        self.inter_feat = {"user_id": train.user, "item_id": train.item}
+
+
+def negative_sampler(train: TrainView) -> Any:
+    """Return RecBole's uniform negative sampler, which never gives a user an item of their training history."""
+    return Sampler(["train"], [_SamplerData(train)], "uniform").set_phase("train")

@@ -1,0 +1,93 @@
+"""Make this package's models known to RecBole, so that its own entry points run them unmodified."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+from recbole_hellm import registry
+
+GENERAL, SEQUENTIAL = "general_recommender", "sequential_recommender"
+BUILT_IN = {"HeLLM": SEQUENTIAL, "MMHCL": GENERAL, "TransitionCounts": SEQUENTIAL}
+"""RecBole's folder of each model, known without importing it."""
+
+
+class _ModelModule(ModuleType):
+    """Stands where RecBole looks for a model's module; loads the class when asked for it."""
+
+    def __init__(self, name: str, model: str) -> None:
+        super().__init__(name, doc=f"{model}, registered by recbole_hellm.")
+        self.__spec__ = importlib.util.spec_from_loader(name, loader=None)
+        self._model = model
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == self.__dict__.get("_model"):
+            return registry.models.get(attribute)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
+
+
+def register() -> None:
+    """Put every registered model, its trainer, its data set and its settings where RecBole looks for them.
+
+    Idempotent; call it again after ``registry.models.add`` to use RecBole's own entry points on the new model.
+    """
+    for name in registry.models:
+        kind = BUILT_IN.get(name) or _kind(registry.models.get(name))
+        module = f"recbole.model.{kind}.{name.lower()}"
+        sys.modules.setdefault(module, _ModelModule(module, name))
+    _register_trainers()
+    _register_datasets()
+    _hook_settings()
+
+
+def _kind(model_class: Any) -> str:
+    from recbole.utils import ModelType
+
+    return SEQUENTIAL if model_class.type == ModelType.SEQUENTIAL else GENERAL
+
+
+def _register_trainers() -> None:
+    import recbole.trainer
+
+    from recbole_hellm.trainer.registration import trainer_for
+
+    for name in registry.models:
+        attribute = f"{name}Trainer"
+        if not hasattr(recbole.trainer, attribute) and (name in BUILT_IN or trainer_for(name) is not None):
+            setattr(recbole.trainer, attribute, trainer_for(name))
+
+
+def _register_datasets() -> None:
+    import recbole.data.dataset as datasets
+
+    from recbole_hellm.trainer.datasets import HellmDataset, HellmSequentialDataset
+
+    for name in registry.models:
+        kind = BUILT_IN.get(name) or _kind(registry.models.get(name))
+        chosen = HellmSequentialDataset if kind == SEQUENTIAL else HellmDataset
+        if not hasattr(datasets, f"{name}Dataset"):
+            setattr(datasets, f"{name}Dataset", chosen)
+
+
+def _hook_settings() -> None:
+    """Let RecBole's ``Config`` read this package's yaml files for this package's models, and only for them."""
+    from recbole.config import Config
+
+    from recbole_hellm.config.recbole_config import layered_settings
+
+    original = Config._load_internal_config_dict
+    if getattr(original, "_recbole_hellm", False):
+        return
+
+    @functools.wraps(original)
+    def load(self: Any, model: str, model_class: Any, dataset: str) -> None:
+        original(self, model, model_class, dataset)
+        if model in registry.models:
+            current, outside = self.internal_config_dict, self.external_config_dict
+            current.update(layered_settings(model, model_class, dataset, current, outside))
+
+    load._recbole_hellm = True  # type: ignore[attr-defined]
+    Config._load_internal_config_dict = load

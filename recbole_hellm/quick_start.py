@@ -1,0 +1,221 @@
+"""One call that trains and tests one model, ours or RecBole's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_trainer, init_logger, init_seed
+
+from recbole_hellm import plugin, registry
+from recbole_hellm.artifacts import fingerprint
+from recbole_hellm.config.recbole_config import HellmConfig
+from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.data.prepare import DATASETS, prepare
+from recbole_hellm.errors import DataError, nearest
+from recbole_hellm.pipeline.base import as_dict
+from recbole_hellm.results import hardware, peak_memory_mb, reset_peak_memory, versions, write_result
+from recbole_hellm.trainer.evaluation import with_ranks
+from recbole_hellm.trainer.registration import trainer_for
+from recbole_hellm.trainer.staged import StagedTrainer
+
+logger = getLogger(__name__)
+SHIPPED = "ml-100k"
+"""The data set that comes with RecBole, so that preparing it downloads nothing."""
+
+
+def run_recbole_hellm(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    argv: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train ``model`` on ``dataset`` and test it; arguments and result as RecBole's ``run_recbole``, and more.
+
+    Args:
+        model: Name of a model of this package or of RecBole, or a class.
+        dataset: Name of a data set under ``data_path``.
+        config_file_list: Yaml files with settings.
+        config_dict: Settings.
+        saved: Whether the best model is saved and loaded for the test.
+        argv: ``--key=value`` arguments.
+
+    Returns:
+        ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None`` with
+        ``train_stage=pretrain``), ``stages``, ``result_file``, ``trainer``, ``config``.
+
+    Raises:
+        HellmError: If a setting, a data file or a stored result is wrong; one line that names it.
+    """
+    if isinstance(model, type):
+        model = _registered(model)
+    config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
+    run = RunSpec.from_config(config.final_config_dict)
+    ensure_prepared(config)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger.info("model %s, data set %s in %s, seed %s", config["model"], config["dataset"], config["data_path"],
+                config["seed"])  # fmt: skip
+    clock = _Clock()
+    data = create_dataset(config)
+    train_data, valid_data, test_data = data_preparation(config, data)
+    logger.info("%d users, %d items, %d interactions", data.user_num - 1, data.item_num - 1, _interactions(data))
+    init_seed(config["seed"], config["reproducibility"])
+    net = config.model_class(config, train_data._dataset).to(config["device"])
+    trainer = _trainer_class(config)(config, net)
+    clock.stop("data and model")
+    stages: list[dict[str, Any]] = []
+    if isinstance(trainer, StagedTrainer):
+        stages = [as_dict(record) for record in trainer.run_stages(train_data)]
+        clock.start()
+    if run.train_stage == "pretrain" and isinstance(trainer, StagedTrainer):
+        logger.info("train_stage=pretrain: the stages are done, the model itself is not trained")
+        return {"best_valid_score": None, "valid_score_bigger": config["valid_metric_bigger"], "config": config,
+                "best_valid_result": None, "test_result": None, "stages": stages, "trainer": trainer}  # fmt: skip
+    show = bool(config["show_progress"])
+    best, valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=show)
+    clock.stop("training")
+    ranks = {}
+    if valid_data and len(valid_data._dataset):
+        trainer.evaluate(valid_data, load_best_model=saved, show_progress=show)
+        ranks["valid"] = trainer.ranks
+    test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show)
+    ranks["test"] = trainer.ranks
+    clock.stop("evaluation")
+    result = {
+        "best_valid_score": best,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": valid,
+        "test_result": test,
+        "stages": stages,
+    }
+    path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
+    about = _about(config, data, net, trainer, stages + clock.records)
+    write_result(path, {**about, **{k: v for k, v in result.items() if k != "stages"}}, ranks)
+    logger.info("best validation %s", valid)
+    logger.info("test %s", test)
+    logger.info("result written to %s", path)
+    return {**result, "result_file": str(path), "trainer": trainer, "config": config}
+
+
+class _Clock:
+    """Seconds and peak memory of the parts of a run that are no stages."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.start()
+
+    def start(self) -> None:
+        reset_peak_memory()
+        self._started = time.perf_counter()
+
+    def stop(self, name: str) -> None:
+        seconds = time.perf_counter() - self._started
+        self.records.append({"name": name, "status": "ran", "seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+        self.start()
+
+
+def _registered(model: type) -> str:
+    """Return the name of a model class, registering it if it is new."""
+    name = model.__name__
+    if name not in registry.models:
+        registry.models.add(name, model)
+    plugin.register()
+    return name
+
+
+def _trainer_class(config: Any) -> Any:
+    name = config["model"]
+    return trainer_for(name) if name in registry.models else with_ranks(get_trainer(config["MODEL_TYPE"], name))
+
+
+def ensure_prepared(config: Any) -> None:
+    """Check that the data set lies where RecBole will look; prepare it where its source is at hand.
+
+    Nothing is ever downloaded.
+
+    Raises:
+        DataError: If the data set is not there; the message names the command that makes it.
+    """
+    name, folder = config["dataset"], Path(config["data_path"])
+    if (folder / f"{name}.inter").is_file():
+        if name != SHIPPED or "site-packages" not in str(folder):
+            return
+    source = config["source"]
+    root = Path(config["data_path_root"])
+    if name == SHIPPED or (name in DATASETS and source):
+        config["data_path"] = str(prepare(name, Path(source) if source else None, root))
+        return
+    if name in DATASETS:
+        raise DataError(
+            f"data set {name!r} is not in {folder}; run: recbole-hellm prepare {name} --source DIR --output {root} "
+            "(or add --source=DIR to this command)"
+        )
+    raise DataError(
+        f"data set {name!r} is not in {folder}: {name}.inter does not exist{nearest(name, DATASETS)}; put RecBole's "
+        f"atomic files there or set data_path; known to 'recbole-hellm prepare': {', '.join(DATASETS)}"
+    )
+
+
+def _now() -> str:
+    return datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _interactions(data: Any) -> int:
+    lost = getattr(data, "single_interactions", None)
+    users = getattr(data, "interacting_users", None)
+    return len(data.inter_feat) + (0 if lost is None else len(lost)) + (0 if users is None else users)
+
+
+def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what identifies a run."""
+    settings = {key: value for key, value in config.final_config_dict.items() if key != "device"}
+    parameters = list(net.parameters())
+    mask = settings.get("mask_history", "auto")
+    general = config["MODEL_TYPE"].name == "GENERAL"
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "protocol": {
+            "split": settings["eval_args"],
+            "history_masked": general if mask == "auto" else mask == "yes",
+            "fitted_on": "train",
+            "selected_on": "valid",
+            "loss": settings.get("loss_type"),
+            "max_length": settings.get("MAX_ITEM_LIST_LENGTH"),
+        },
+        "data": {
+            "n_users": data.user_num - 1,
+            "n_items": data.item_num - 1,
+            "fingerprint": _data_fingerprint(data),
+        },
+        "parameters": {
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+            "total": sum(p.numel() for p in parameters),
+        },
+        "evaluation_users_per_second": trainer.users_per_second,
+        "training_loss": [float(loss) for loss in trainer.train_loss_dict.values()],
+        "stages": stages,
+        "settings": settings,
+        "versions": versions(),
+        "hardware": hardware(),
+        "time": datetime.now().isoformat(timespec="seconds"),
+        "log_level": logging.getLevelName(logging.getLogger().level),
+    }
+
+
+def _data_fingerprint(data: Any) -> str:
+    """Digest of every (user, item) event in order, by token."""
+    feat = data.inter_feat
+    users = [str(token) for token in data.field2id_token[data.uid_field]]
+    items = [str(token) for token in data.field2id_token[data.iid_field]]
+    return fingerprint(users=users, items=items, user=feat[data.uid_field], item=feat[data.iid_field])

@@ -1,0 +1,90 @@
+"""What a run leaves behind: a JSON file, and the rank of every user's target beside it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_hellm.artifacts import write_atomically
+
+PACKAGES = ("recbole-hellm", "recbole", "torch", "transformers", "peft", "dgl", "numpy", "pandas", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, cores and memory of this machine."""
+    import os
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"processor": model, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)}
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement of the process's peak memory, where the system allows it (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_mb() -> float:
+    """Return the process's peak resident memory since :func:`reset_peak_memory`, in MB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON can hold it: numbers, strings, lists, mappings; anything else by its text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(entry) for entry in value]
+    return str(value)
+
+
+def write_result(path: Path, result: Mapping[str, Any], ranks: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Write a run's result and, beside it, ``<stem>.ranks.npz`` with the rank of every user's target.
+
+    Args:
+        path: JSON file.
+        result: Anything :func:`plain` can hold.
+        ranks: By phase (``valid``, ``test``): arrays ``user``, ``item`` (tokens) and ``rank`` (1 = first).
+    """
+    side = path.with_suffix(".ranks.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{phase}_{name}": array for phase, columns in ranks.items() for name, array in columns.items()}
+    scratch = side.with_name(f".{side.stem}.tmp.npz")
+    np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]
+    scratch.replace(side)
+    document = {**plain(result), "ranks_file": side.name}
+    write_atomically(path, json.dumps(document, indent=2, sort_keys=True) + "\n")

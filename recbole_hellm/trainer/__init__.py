@@ -1,0 +1,1 @@
+"""Trainers: stages first, then fine-tuning; ranks of every user kept."""

@@ -1,0 +1,81 @@
+"""RecBole's evaluation, which also keeps the rank of every user's target and can mask the history."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Columns = dict[str, np.ndarray]
+
+
+class EvaluationMixin:
+    """Goes in front of a RecBole trainer class; metrics stay RecBole's own.
+
+    Attributes:
+        ranks: Of the last full-ranking evaluation: arrays ``user``, ``item`` (tokens), ``rank`` (1 = first).
+        users_per_second: Speed of the last evaluation.
+    """
+
+    ranks: Columns
+    users_per_second: float = 0.0
+
+    def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate as RecBole does; fills :attr:`ranks`."""
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        started = time.perf_counter()
+        result = super().evaluate(eval_data, *args, **kwargs)  # type: ignore[misc]
+        users, items, ranks = (
+            torch.cat(column).cpu().numpy() if column else np.zeros(0, np.int64)
+            for column in (zip(*self._rows, strict=True) if self._rows else ([], [], []))
+        )
+        self.users_per_second = len(users) / (time.perf_counter() - started)
+        dataset = eval_data._dataset if eval_data else None
+        self.ranks = {"user": users, "item": items, "rank": ranks}
+        if dataset is not None:
+            for name, field in (("user", dataset.uid_field), ("item", dataset.iid_field)):
+                self.ranks[name] = np.asarray(dataset.field2id_token[field]).astype(str)[self.ranks[name]]
+        return result
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        interaction, history, positive_row, positive_item = batched_data
+        mask = self.config["mask_history"] or "auto"  # type: ignore[attr-defined]
+        if mask == "no":
+            batched_data = (interaction, None, positive_row, positive_item)
+        out = super()._full_sort_batch_eval(batched_data)  # type: ignore[misc]
+        interaction, scores, positive_row, positive_item = out
+        if mask == "yes" and history is None:
+            self._mask_sequences(scores, interaction, positive_row, positive_item)
+        self._keep_ranks(scores, interaction, positive_row, positive_item)
+        return out
+
+    def _mask_sequences(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
+        """Leave the items of each row's history out of the ranking, except the targets."""
+        config = self.config  # type: ignore[attr-defined]
+        history = interaction[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]]
+        kept = scores[rows, items].clone()
+        scores.scatter_(1, history, -torch.inf)
+        scores[rows, items] = kept
+
+    def _keep_ranks(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
+        """Keep each target's place in the order ``torch.topk`` gives, which RecBole's metrics are made from."""
+        config = self.config  # type: ignore[attr-defined]
+        top = min(max(config["topk"]), scores.size(1))
+        rows, items = rows.to(scores.device), items.to(scores.device)
+        best = torch.topk(scores, top, dim=-1).indices[rows]
+        hit = best == items.unsqueeze(1)
+        above = (scores[rows] > scores[rows, items].unsqueeze(1)).sum(1)
+        # Behind the list only the number of better items is known; equal scores beyond it count as worse.
+        rank = torch.where(hit.any(1), hit.int().argmax(1), above.clamp(min=top)) + 1
+        users = interaction[config["USER_ID_FIELD"]].to(scores.device)[rows]
+        self._rows.append((users, items, rank))
+
+
+def with_ranks(trainer_class: type) -> type:
+    """Return ``trainer_class`` with :class:`EvaluationMixin` in front."""
+    if issubclass(trainer_class, EvaluationMixin):
+        return trainer_class
+    return type(trainer_class.__name__, (EvaluationMixin, trainer_class), {"__module__": trainer_class.__module__})

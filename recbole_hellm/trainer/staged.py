@@ -1,0 +1,184 @@
+"""RecBole's ``Trainer`` with the model's stages in front of it, and the trainer of HeLLM's second stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_hellm.artifacts import ArtifactStore
+from recbole_hellm.config.specs import FinetuneSpec, RunSpec
+from recbole_hellm.errors import HellmError
+from recbole_hellm.nn.batching import length_batches
+from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages, run_stages
+from recbole_hellm.trainer.evaluation import EvaluationMixin
+from recbole_hellm.views import train_view
+
+logger = getLogger(__name__)
+
+
+class StagedTrainer(EvaluationMixin, Trainer):
+    """Run the stages the model needs, hand it their results, then train as RecBole does.
+
+    Attributes:
+        stage_records: What happened to each stage.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.stage_records: list[StageRecord] = []
+        self._attached = False
+
+    def run_stages(self, train_data: Any) -> list[StageRecord]:
+        """Run or reuse the stages and hand their results to the model, once."""
+        if self._attached:
+            return self.stage_records
+        settings = self.config.final_config_dict
+        run = RunSpec.from_config(settings)
+        folder = Path(settings["data_path"])
+        show = bool(settings["show_progress"])
+        context = StageContext(
+            train_view(train_data._dataset), folder / f"{settings['dataset']}.item", folder / "features", show
+        )
+        stages = order_stages(self.model.needs, settings)
+        store = ArtifactStore(Path(run.stage_cache_dir))
+        results, self.stage_records = run_stages(stages, context, store, may_run=run.train_stage != "finetune")
+        self.model.attach(results)
+        self.optimizer = self._build_optimizer()  # a model may have got its parameters only now
+        self._attached = True
+        return self.stage_records
+
+    def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the stages, then train; same arguments and result as RecBole's."""
+        self.run_stages(train_data)
+        for line in self.model.departures():
+            logger.info("departs from the paper: %s", line)
+        return super().fit(train_data, *args, **kwargs)
+
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        # A model whose parameters depend on the stages (graphs) has none before they ran.
+        return super()._build_optimizer(**kwargs) if any(True for _ in self.model.parameters()) else None
+
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise HellmError(
+                f"training loss is {loss.item()}; lower 'learning_rate' ({self.learning_rate}) or set llm_precision=fp32"
+            )
+
+
+class FinetuneTrainer(StagedTrainer):
+    """AdamW over the trained parameters, warm-up and cosine by step, batches of equal length, accumulation.
+
+    Source: HeLLM (arXiv 2504.10541): betas .9 / .95, one warm-up epoch, cosine to 5e-6.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        self.tune = FinetuneSpec.from_config(config.final_config_dict)
+        super().__init__(config, model)
+        self._generator = torch.Generator().manual_seed(int(config["seed"]))
+        self._scheduler: torch.optim.lr_scheduler.LambdaLR | None = None
+        self.samples_per_second = 0.0
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95))
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> float:
+        self.model.train()
+        batches = TrainBatches(train_data, self.tune.targets == "all", self._generator)
+        steps = math.ceil(len(batches) / self.tune.accumulation_steps)
+        if self._scheduler is None:
+            self._scheduler = self._schedule(steps)
+        bar = tqdm(batches, total=len(batches), desc=f"epoch {epoch_idx}", ncols=100, disable=not show_progress)
+        total, parts = 0.0, self.tune.accumulation_steps
+        for index, interaction in enumerate(bar):
+            if index % parts == 0:
+                self.optimizer.zero_grad()
+            loss = self.model.calculate_loss(interaction.to(self.device))
+            self._check_nan(loss)
+            (loss / parts).backward()
+            total += loss.item()
+            if (index + 1) % parts == 0 or index + 1 == len(batches):
+                if self.clip_grad_norm:
+                    clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+                self.optimizer.step()
+                self._scheduler.step()
+        return total / len(batches)
+
+    def _schedule(self, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+        """Linear warm-up, then a cosine down to the final rate at the last step of the last epoch."""
+        warmup, total = self.tune.warmup_epochs * steps, max(1, self.epochs * steps)
+        floor = min(1.0, self.tune.min_learning_rate / self.learning_rate)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            done = (step - warmup) / max(1.0, total - warmup)
+            return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+
+
+class TrainBatches:
+    """Batches of RecBole's training rows of about equal history length, collated by RecBole's own loader.
+
+    Args:
+        train_data: RecBole's training loader (its negative sampling is kept).
+        longest_only: Keep only the rows whose histories, taken together, hold every training item of a user once.
+        generator: Source of the order.
+    """
+
+    def __init__(self, train_data: Any, longest_only: bool, generator: torch.Generator) -> None:
+        self.train_data = train_data
+        dataset = train_data._dataset
+        lengths = dataset.inter_feat[dataset.item_list_length_field]
+        rows = torch.arange(len(lengths))
+        if longest_only:
+            rows = covering_rows(dataset.inter_feat[dataset.uid_field], lengths)
+        self.batches = [rows[index] for index in length_batches(lengths[rows], train_data.step, generator)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        for rows in self.batches:
+            yield self.train_data.collate_fn(rows.numpy())
+
+
+def covering_rows(users: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Choose augmented rows so that every target of a user is covered by one of them.
+
+    Row k of a user holds the items before its target, the last ``max_len`` at most. A row covers its own target and all
+    items of its history but the first, so from the last row back every ``lengths[row]``-th row is enough.
+
+    Args:
+        users: User of each row, shape ``[N]``, rows of a user in time order.
+        lengths: History length of each row, shape ``[N]``.
+
+    Returns:
+        Row indices, ascending.
+    """
+    order = torch.argsort(users, stable=True).tolist()
+    chosen: list[int] = []
+    user_of, length_of = users.tolist(), lengths.tolist()
+    position = len(order) - 1
+    while position >= 0:
+        row = order[position]
+        chosen.append(row)
+        following = position - length_of[row]
+        while position > following and position >= 0 and user_of[order[position]] == user_of[row]:
+            position -= 1
+    return torch.tensor(sorted(chosen), dtype=torch.long)

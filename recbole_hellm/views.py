@@ -1,0 +1,101 @@
+"""What a stage may see of a RecBole training split: training interactions in order, sizes, ids. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_hellm.artifacts import fingerprint
+
+
+@dataclass(frozen=True)
+class TrainView:
+    """Every training interaction once, users ascending, each user's in time order.
+
+    Attributes:
+        user: User ids, shape ``[N]``; 0 is padding and never occurs.
+        item: Item ids, shape ``[N]``; 0 is padding and never occurs.
+        user_tokens: Raw user token by id, ``[PAD]`` first.
+        item_tokens: Raw item token by id, ``[PAD]`` first.
+    """
+
+    user: Tensor
+    item: Tensor
+    user_tokens: tuple[str, ...]
+    item_tokens: tuple[str, ...]
+
+    @property
+    def n_users(self) -> int:
+        """Number of user ids, the padding id included."""
+        return len(self.user_tokens)
+
+    @property
+    def n_items(self) -> int:
+        """Number of item ids, the padding id included."""
+        return len(self.item_tokens)
+
+    @cached_property
+    def ids(self) -> str:
+        """Digest of the user and item ids."""
+        return fingerprint(users=list(self.user_tokens), items=list(self.item_tokens))
+
+    def lengths(self) -> Tensor:
+        """Return the number of training interactions of every user id, shape ``[n_users]``."""
+        return torch.bincount(self.user, minlength=self.n_users)
+
+    def windows(self, max_len: int) -> tuple[Tensor, Tensor]:
+        """Cut every user's training sequence into rows in which each item but the user's first is a target once.
+
+        Args:
+            max_len: Longest history of a row.
+
+        Returns:
+            Item ids, right-padded with 0, shape ``[W, max_len + 1]``, and the row lengths, shape ``[W]``. Consecutive
+            rows of a long sequence share one item: the last target of one is the first input of the next.
+        """
+        lengths = self.lengths()
+        starts = torch.cumsum(lengths, 0) - lengths
+        rows, sizes = [], []
+        for user in torch.nonzero(lengths > 1).flatten().tolist():
+            sequence = self.item[starts[user] : starts[user] + lengths[user]]
+            for end in range(len(sequence), 1, -max_len):
+                row = sequence[max(0, end - max_len - 1) : end]
+                rows.append(row)
+                sizes.append(len(row))
+        padded = torch.zeros(len(rows), max_len + 1, dtype=torch.long)
+        for index, row in enumerate(rows):
+            padded[index, : len(row)] = row
+        return padded, torch.tensor(sizes, dtype=torch.long)
+
+
+def train_view(dataset: Any) -> TrainView:
+    """Return the training interactions of RecBole's training dataset, sequential or general.
+
+    RecBole cuts a user's history into rows (history, next item), so a user's first item is the target of no row; it
+    stands only in the history of the row whose length is 1. A user with a single interaction has no row at all; the
+    plugin's datasets keep those in ``single_interactions``.
+
+    Args:
+        dataset: The dataset of RecBole's training loader.
+    """
+    feat, uid, iid = dataset.inter_feat, dataset.uid_field, dataset.iid_field
+    users, items = feat[uid], feat[iid]
+    list_field = iid + dataset.config["LIST_SUFFIX"]
+    if list_field in feat.interaction:
+        first = feat[dataset.item_list_length_field] == 1
+        users, items = torch.cat([users[first], users]), torch.cat([feat[list_field][first, 0], items])
+        single = getattr(dataset, "single_interactions", None)
+        if single is not None:
+            users, items = torch.cat([users, single[:, 0]]), torch.cat([items, single[:, 1]])
+    order = torch.argsort(users, stable=True)
+    return TrainView(users[order], items[order], _tokens(dataset, uid), _tokens(dataset, iid))
+
+
+def _tokens(dataset: Any, field: str) -> tuple[str, ...]:
+    table: Sequence[Any] = dataset.field2id_token[field]
+    return tuple(str(token) for token in table)

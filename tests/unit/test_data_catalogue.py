@@ -1,0 +1,37 @@
+import pytest
+
+from recbole_hellm.data.catalogue import read_item_text
+from recbole_hellm.errors import DataError
+
+HEADER = "item_id:token\ttitle:token_seq\tcategories:token_seq\n"
+
+
+@pytest.fixture
+def item_file(tmp_path):
+    path = tmp_path / "x.item"
+    path.write_text(HEADER + "7\tA doll\tToys_&_Games Dolls\n8\t\tToys_&_Games\n9\t\t\n")
+    return path
+
+
+def test_columns_are_joined_in_the_order_asked_for(item_file):
+    texts = read_item_text(item_file, ["categories", "title"])
+    assert texts == {"7": "Toys & Games, Dolls. A doll", "8": "Toys & Games", "9": ""}
+    assert read_item_text(item_file, ["title"])["7"] == "A doll"
+
+
+def test_one_line_errors(item_file, tmp_path):
+    with pytest.raises(DataError, match=r"unknown column 'titel' \(did you mean 'title'\?\); known: title, categories"):
+        read_item_text(item_file, ["titel"])
+    with pytest.raises(DataError, match=r"nothing\.item is missing"):
+        read_item_text(tmp_path / "nothing.item", ["title"])
+    with pytest.raises(ValueError, match="at least one text column"):
+        read_item_text(item_file, [])
+    for content, message in [
+        (HEADER + "7\tA doll\n", ":2: expected 3 tab-separated cells, got 2"),
+        (HEADER + "7\ta\tb\n7\tc\td\n", ":3: item '7' comes a second time"),
+        (HEADER.replace("item_id", "id"), "must have 'item_id:token'"),
+        ("", "the file is empty"),
+    ]:
+        item_file.write_text(content)
+        with pytest.raises(DataError, match=message):
+            read_item_text(item_file, ["title"])
