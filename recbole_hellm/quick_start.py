@@ -170,9 +170,10 @@ def _now() -> str:
 
 
 def _interactions(data: Any) -> int:
-    lost = getattr(data, "single_interactions", None)
-    users = getattr(data, "interacting_users", None)
-    return len(data.inter_feat) + (0 if lost is None else len(lost)) + (0 if users is None else users)
+    """Count the interactions of a data set, those included that RecBole's rows (history, next item) hide."""
+    feat, length = data.inter_feat, getattr(data, "item_list_length_field", None)
+    hidden = 0 if length is None else int((feat[length] == 1).sum())
+    return len(feat) + hidden + len(getattr(data, "single_interactions", ()))
 
 
 def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str, Any]]) -> dict[str, Any]:

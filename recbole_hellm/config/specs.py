@@ -145,7 +145,7 @@ class BackboneSpec(Spec):
     """Keep the first n layers; -1: all. A cut model is a warm start, no language model any more."""
     pretrained: bool = True
     """``False``: random weights of the same shape."""
-    attention: Literal["eager", "sdpa"] = "sdpa"
+    attention: Literal["eager", "sdpa"] = "eager"
     """Attention kernel of transformers."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Autocast of the matrix products; ``auto``: bf16 where the processor multiplies it natively."""
@@ -167,7 +167,7 @@ class LoraSpec(Spec):
     """Rank; 0: no LoRA."""
     alpha: int = 16
     """The update is scaled by ``alpha / r``."""
-    dropout: float = 0.05
+    dropout: float = 0.0
     """Dropout of the adapter's input."""
     targets: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
     """Module names that get an adapter."""
@@ -190,9 +190,12 @@ class PrefixSpec(Spec):
     """Whether the graph context of the history enters it, or only learned vectors."""
     dropout: float = 0.3
     """Dropout of the two MLPs on the graph context."""
+    rank: int = 16
+    """Width of the graph vectors in the graph context; 0: as they are (paper)."""
 
     def __post_init__(self) -> None:
         self.require(self.len >= 0, "len", ">= 0")
+        self.require(self.rank >= 0, "rank", ">= 0")
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
 
 
@@ -220,7 +223,7 @@ class FinetuneSpec(Spec):
     """Whether the item slots hold graph vectors."""
     slot_norm: bool = True
     """Scale the item slots to the root mean square of the token embeddings."""
-    dropout: float = 0.0
+    dropout: float = 0.3
     """Dropout of the item vectors before, and of the hidden state after the backbone."""
     label_smoothing: float = 0.0
     """Share of the target's mass spread over the catalogue."""

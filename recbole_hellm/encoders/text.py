@@ -27,17 +27,18 @@ _OTHERS = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 class HFTextEncoder:
     """Mean of the last hidden states over the tokens of a text, L2-normalised (sentence-transformers' usual pooling).
 
-    Works offline: ``path`` is a folder. Weights are loaded by the first ``encode``.
+    Works offline; weights are loaded by the first ``encode``.
 
     Args:
-        path: Folder with ``config.json``, weights and tokenizer of an encoder that ``AutoModel`` loads.
+        path: Folder with ``config.json``, weights and tokenizer of an encoder that ``AutoModel`` loads, or the
+            ``owner/model`` name of one in the local Hugging Face cache.
         batch_size: Texts in a forward pass, >= 1.
         max_length: Tokens a text is cut to, >= 3.
         precision: Type of the weights; ``bfloat16`` halves memory and time, cosine to float32 about .9999.
         device: Where the model runs.
 
     Raises:
-        MissingModelError: If ``path`` is no such folder.
+        MissingModelError: If ``path`` is no such folder and no such model in the cache.
         ValueError: If an argument is out of range.
     """
 
@@ -51,7 +52,8 @@ class HFTextEncoder:
         precision: Precision = "float32",
         device: str = "cpu",
     ) -> None:
-        self.path = Path(path)
+        self.path = _model_folder(path)
+        self.name = Path(path).name
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         if max_length < 3:  # two special tokens and one of the text
@@ -66,11 +68,6 @@ class HFTextEncoder:
         self.max_length = max_length
         self.precision = precision
         self.device = device
-
-    @property
-    def name(self) -> str:
-        """Name of the model's folder."""
-        return self.path.name
 
     @cached_property
     def dim(self) -> int:
@@ -113,6 +110,7 @@ class HFTextEncoder:
         """Tokenizer and frozen model, loaded without any network."""
         from transformers import AutoModel, AutoTokenizer  # takes seconds: only when texts are encoded
 
+        self._check_pooling()
         logger.info("text encoder %s: loading %s in %s", self.name, self.path, self.precision)
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
@@ -135,8 +133,30 @@ class HFTextEncoder:
         settings = {"encoder": "hf", "version": self._version, "max_length": self.max_length}
         return settings_digest({**settings, "precision": self.precision}, self._files(*_WEIGHTS, *_OTHERS))
 
+    def _check_pooling(self) -> None:
+        """Warn where the folder of a sentence-transformers model says it was trained with another pooling."""
+        path = self.path / "1_Pooling" / "config.json"
+        if path.is_file() and not json.loads(path.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", True):
+            logger.warning("text encoder %s: %s asks for another pooling than the mean used here", self.name, path)
+
     def _files(self, *patterns: str) -> list[Path]:
         return sorted(file for pattern in patterns for file in self.path.glob(pattern))
+
+
+def _model_folder(path: str | Path) -> Path:
+    """Return ``path`` if it is a folder, else the folder of that model in the Hugging Face cache."""
+    if Path(path).is_dir() or isinstance(path, Path) or path.count("/") != 1 or path.startswith((".", "/", "~")):
+        return Path(path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise MissingModelError(
+            f"text encoder {path!r} is neither a folder nor a model in the Hugging Face cache: give a folder, or run "
+            f"'hf download {path}' once while online"
+        ) from error
 
 
 class MiniLMTextEncoder(HFTextEncoder):

@@ -35,7 +35,7 @@ def nearest_neighbour_hypergraph(
     modalities: Sequence[Tensor],
     k: int,
     present: Sequence[Tensor] | None = None,
-    block_rows: int = 512,
+    block_rows: int = 256,
 ) -> Hypergraph:
     """Join items by their nearest neighbours in each modality, one hyperedge per item and modality.
 
@@ -124,10 +124,14 @@ def _block_neighbours(unit: Tensor, start: int, stop: int, k: int) -> tuple[Tens
     similarity = (unit[start:stop] @ unit.T).float()
     rows = torch.arange(start, stop, device=unit.device)
     similarity[rows - start, rows] = torch.inf  # an item is its own nearest neighbour
-    least = similarity.topk(min(k, unit.shape[0]), dim=1).values[:, -1:]
-    above = similarity > least
-    tied = similarity == least
-    room = k - above.sum(dim=1, keepdim=True)
-    chosen = (above | (tied & (tied.cumsum(dim=1) <= room))) & (similarity > 0)
+    values, columns = similarity.topk(min(k, unit.shape[0]), dim=1)
+    least = values[:, -1:]
+    chosen = torch.zeros_like(similarity, dtype=torch.bool).scatter_(1, columns, values > 0)
+    # topk may take any of several equal values: where more than k qualify, take the smaller ids.
+    crowded = ((similarity >= least).sum(dim=1) > k) & (least[:, 0] > 0)
+    if bool(crowded.any()):
+        above, tied = similarity[crowded] > least[crowded], similarity[crowded] == least[crowded]
+        room = k - above.sum(dim=1, keepdim=True)
+        chosen[crowded] = above | (tied & (tied.cumsum(dim=1) <= room))
     row, column = chosen.nonzero(as_tuple=True)
     return row + start, column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,9 @@ class Backbone(nn.Module):
                     f"{nearest(target, linear)}; it has: {', '.join(sorted(linear))}"
                 )
         lora = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), bias="none")
-        self.model = get_peft_model(self.model, lora)
+        with warnings.catch_warnings():  # PEFT reads an attribute that transformers 5 has renamed
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            self.model = get_peft_model(self.model, lora)
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""

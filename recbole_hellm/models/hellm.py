@@ -86,7 +86,8 @@ class HeLLM(StagedRecommender, SequentialRecommender):
 
     def _prefix(self, backbone: Backbone, graph_dim: int) -> GraphPrefix:
         seen = graph_dim if self.prefix.graph else 0
-        return GraphPrefix(backbone.n_layers, self.prefix.len, backbone.width, seen, self.prefix.dropout)
+        prefix = self.prefix
+        return GraphPrefix(backbone.n_layers, prefix.len, backbone.width, seen, prefix.dropout, rank=prefix.rank)
 
     def attach(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take the item vectors of the stages ``graph`` and ``sequence``."""
@@ -103,6 +104,10 @@ class HeLLM(StagedRecommender, SequentialRecommender):
                 (self.tune.targets == "all", "finetune_targets=all: every item of a history is a target, in one pass"),
                 (self.prompt.template == "none", "prompt_template=none: no instruction text around the item slots"),
                 (self.tune.slot_norm, "finetune_slot_norm=True: item slots scaled to the token embeddings"),
+                (
+                    self.prefix.len > 0 and self.prefix.graph and self.prefix.rank > 0,
+                    f"prefix_rank={self.prefix.rank}: graph vectors are reduced before their Gram matrix",
+                ),
                 (self.llm.layers != -1, f"llm_layers={self.llm.layers}: only the first layers of the language model"),
                 (not self.llm.pretrained, "llm_pretrained=False: random language model"),
                 (self.loss_type != "CE", f"loss_type={self.loss_type} instead of cross-entropy"),

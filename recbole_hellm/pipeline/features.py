@@ -65,7 +65,6 @@ class FeatureStage:
         for name, path in modality_files(self.spec, context.features_dir).items():
             table = load_features(path) if path is not None else self._encode(name, context)
             aligned: AlignedFeatures = align(table, tokens, self.spec.feature_missing)
-            logger.info("item feature %s: %s, missing: %s", name, aligned.coverage, self.spec.feature_missing)
             # The mean is a row like any other from here on; a zero row joins nothing.
             own = aligned.present if self.spec.feature_missing != "mean" else np.arange(len(tokens)) > 0
             results[name] = torch.from_numpy(np.ascontiguousarray(aligned.vectors))

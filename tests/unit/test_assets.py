@@ -113,9 +113,7 @@ def test_unknown_and_missing_names(monkeypatch, tmp_path):
 
 
 def test_import_is_light():
-    code = (
-        "import sys, recbole_hellm.assets; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'gguf')))"
-    )
+    code = "import sys, recbole_hellm.assets; sys.exit(any(m in sys.modules for m in ('transformers', 'gguf')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -143,7 +143,7 @@ def test_a_crash_leaves_what_was_there(tmp_path, monkeypatch, where, existing):
         real = Path.rename
         monkeypatch.setattr(Path, "rename", lambda s, t: full_disk() if s.name.endswith(".part") else real(s, t))
     else:
-        sequences, error, message = interrupted(), KeyboardInterrupt, ""
+        sequences, error, message = interrupted(), KeyboardInterrupt, None
     with pytest.raises(error, match=message):
         write_dataset(tmp_path / "tiny", contents(sequences=sequences), INPUTS)
     monkeypatch.undo()

@@ -1,6 +1,6 @@
 import pytest
 
-from recbole_hellm.data.catalogue import read_item_text
+from recbole_hellm.data.catalogue import item_columns, read_item_text
 from recbole_hellm.errors import DataError
 
 HEADER = "item_id:token\ttitle:token_seq\tcategories:token_seq\n"
@@ -17,6 +17,13 @@ def test_columns_are_joined_in_the_order_asked_for(item_file):
     texts = read_item_text(item_file, ["categories", "title"])
     assert texts == {"7": "Toys & Games, Dolls. A doll", "8": "Toys & Games", "9": ""}
     assert read_item_text(item_file, ["title"])["7"] == "A doll"
+
+
+def test_item_columns(item_file):
+    assert item_columns(item_file) == ["title", "categories"]
+    item_file.write_text("item_id:token\n7\n")
+    with pytest.raises(DataError, match="no column beside item_id"):
+        item_columns(item_file)
 
 
 def test_one_line_errors(item_file, tmp_path):

@@ -107,8 +107,19 @@ def test_mean_pooling_is_what_it_says(tiny_bert):
 
 def test_max_length_cuts(tiny_bert):
     encoder = HFTextEncoder(tiny_bert, max_length=4)
-    np.testing.assert_allclose(*encoder.encode(["ab cdefgh", "ab zzzzz"]) @ np.eye(16), atol=2.0)
-    np.testing.assert_allclose(encoder.encode(["a b c d"])[0], encoder.encode(["a b x y"])[0], atol=1e-6)
+    # two special tokens, two of the text
+    a, same, other = encoder.encode(["a b c d", "a b x y", "a x b y"])
+    np.testing.assert_allclose(a, same, atol=1e-6)
+    assert not np.allclose(a, other, atol=1e-3)
+
+
+def test_other_pooling_is_told(tiny_bert, tmp_path, caplog):
+    for file in tiny_bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": false}')
+    HFTextEncoder(tmp_path).encode(["a"])
+    assert "asks for another pooling" in caplog.text
 
 
 def test_bfloat16_is_close(tiny_bert):
@@ -135,6 +146,8 @@ def test_fingerprint_follows_content_not_place(tiny_bert, tmp_path):
 def test_bad_folders_and_arguments(tiny_bert, tmp_path):
     with pytest.raises(MissingModelError, match="is no model folder"):
         HFTextEncoder(tmp_path)
+    with pytest.raises(MissingModelError, match="neither a folder nor a model in the Hugging Face cache"):
+        HFTextEncoder("nobody/no-such-model")
     for bad in ({"batch_size": 0}, {"max_length": 2}, {"precision": "int8"}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
             HFTextEncoder(tiny_bert, **bad)

@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+
+import recbole_hellm  # noqa: F401  (repairs RecBole before anything imports it)
+from recbole_hellm.testing import checkerboard_settings, tiny_llm
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and golden numbers, which only developers have."""
+    folder = Path(os.environ.get("RECBOLE_HELLM_SHARED", CHECKOUT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder} with real data and golden numbers (set RECBOLE_HELLM_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llm(tmp_path_factory) -> Path:
+    """A random language model of a few thousand weights."""
+    return tiny_llm(tmp_path_factory.mktemp("llm") / "tiny")
+
+
+@pytest.fixture
+def toy(tmp_path, llm, monkeypatch):
+    """Settings for quick runs on the toy data set, in a folder of their own."""
+    monkeypatch.setattr("sys.argv", ["pytest"])  # RecBole's own Config reads it
+    monkeypatch.chdir(tmp_path)
+
+    def settings(**changes):
+        return checkerboard_settings(tmp_path, llm, **changes)
+
+    return settings
