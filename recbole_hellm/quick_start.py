@@ -147,12 +147,11 @@ def ensure_prepared(config: Any) -> None:
     """
     name, folder = config["dataset"], Path(config["data_path"])
     if (folder / f"{name}.inter").is_file():
-        if name != SHIPPED or "site-packages" not in str(folder):
-            return
+        return
     source = config["source"]
     root = Path(config["data_path_root"])
     if name == SHIPPED or (name in DATASETS and source):
-        config["data_path"] = str(prepare(name, Path(source) if source else None, root))
+        prepare(name, Path(source) if source else None, root)
         return
     if name in DATASETS:
         raise DataError(

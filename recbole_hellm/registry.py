@@ -32,7 +32,8 @@ class Registry:
             ConfigError: If the name is taken.
         """
         if name in self._table:
-            raise ConfigError(f"{self.kind} {name!r} is already registered as {self._table[name]!r}; choose another name")
+            taken = self._table[name]
+            raise ConfigError(f"{self.kind} {name!r} is already registered as {taken!r}; choose another name")
         self._table[name] = item
         return item
 

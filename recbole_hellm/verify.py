@@ -59,7 +59,7 @@ def verify(golden: Path) -> list[Difference]:
         try:
             found = recompute(arrays, config)
         except KeyError as error:
-            raise DataError(f"{path} or config.json lacks {error}; it must hold what the folder's README lists") from error
+            raise DataError(f"{path} or config.json lacks {error}: inputs, weights and sizes must be there") from error
         for key, value in found.items():
             if key not in arrays:
                 raise DataError(f"{path} lacks the output {key!r}")

@@ -186,9 +186,8 @@ class HellmConfig(Config):
         root = self.final_config_dict["data_path"]
         super()._set_default_parameters()
         self.final_config_dict["data_path_root"] = str(root)
-        prepared = Path(root) / self.dataset
-        if self.dataset == "ml-100k" and prepared.is_dir():
-            self.final_config_dict["data_path"] = str(prepared)  # RecBole would take its own copy
+        # RecBole would take its own copy of ml-100k, whose times it then rounds; ours is prepared with exact order.
+        self.final_config_dict["data_path"] = str(Path(root) / self.dataset)
 
 
 def find_model(name: str) -> type:

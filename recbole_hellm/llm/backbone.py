@@ -91,9 +91,7 @@ class Backbone(nn.Module):
 
         cache = DynamicCache()
         for index, layer in enumerate(self.adapter.layers(self.decoder)):
-            cache.update(
-                self.adapter.keys(layer, keys[:, index]), self.adapter.values(layer, values[:, index]), index
-            )
+            cache.update(self.adapter.keys(layer, keys[:, index]), self.adapter.values(layer, values[:, index]), index)
         return cache
 
     def forward(self, embeddings: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -123,7 +121,7 @@ class Backbone(nn.Module):
         )
         return output.last_hidden_state
 
-    def add_lora(self, r: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
+    def add_lora(self, r: int, alpha: int, dropout: float, targets: Sequence[str]) -> None:
         """Put trainable low-rank updates on the named modules, through PEFT.
 
         Raises:
@@ -200,9 +198,7 @@ def load_backbone(path: str, layers: int, pretrained: bool, attention: str, seed
         config = AutoConfig.from_pretrained(where)
         keep_layers(config, layers)
         if pretrained:
-            model = AutoModel.from_pretrained(
-                where, config=config, dtype=torch.float32, attn_implementation=attention
-            )
+            model = AutoModel.from_pretrained(where, config=config, dtype=torch.float32, attn_implementation=attention)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)

@@ -41,5 +41,7 @@ def build_prompt(template: str, instruction: str, path: Callable[[], str], first
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(path())
-    before, after = (tokenizer.encode(text.format(instruction=instruction), add_special_tokens=False) for text in ALPACA)
+    before, after = (
+        tokenizer.encode(text.format(instruction=instruction), add_special_tokens=False) for text in ALPACA
+    )
     return Prompt(before=(first_token, *before), after=tuple(after))

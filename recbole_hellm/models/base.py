@@ -30,7 +30,7 @@ class StagedRecommender(nn.Module):
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         return frozenset(set(super().state_dict()) - frozen)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the state without frozen weights, which are read from their own file."""
         keep, full = self.checkpoint_keys(), super().state_dict(*args, **kwargs)
         return {name: tensor for name, tensor in full.items() if name in keep}

@@ -68,7 +68,9 @@ def _build(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> HeLLMCor
     width, n_items = config["hidden_size"], graph.size(0)
     core = HeLLMCore(
         backbone,
-        GraphPrefix(config["num_hidden_layers"], config["prefix_len"], width, graph.size(1), eps=config["rms_norm_eps"]),
+        GraphPrefix(
+            config["num_hidden_layers"], config["prefix_len"], width, graph.size(1), eps=config["rms_norm_eps"]
+        ),
         ItemTokens(graph.size(1) + sequence.size(1), width),
         ItemScoreHead(width, n_items),
         Prompt(tuple(weights["io.instruct_ids"].tolist()), tuple(weights["io.response_ids"].tolist())),

@@ -41,6 +41,9 @@ class HeLLM(StagedRecommender, SequentialRecommender):
     epoch is chosen on validation. The preset ``default`` departs further from the paper, see :meth:`departures`.
     """
 
+    n_items: int
+    device: torch.device
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings: Mapping[str, Any] = config.final_config_dict

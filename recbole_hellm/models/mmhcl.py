@@ -29,6 +29,9 @@ class MMHCL(StagedRecommender, GeneralRecommender):
     """
 
     input_type = InputType.PAIRWISE
+    n_users: int
+    n_items: int
+    device: torch.device
     user_vectors: Tensor
     item_vectors: Tensor
 
@@ -63,7 +66,7 @@ class MMHCL(StagedRecommender, GeneralRecommender):
         """Return the two tables of final vectors: all that scoring needs."""
         return frozenset({"user_vectors", "item_vectors"})
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the final vectors, brought up to date."""
         self._refresh()
         return super().state_dict(*args, **kwargs)

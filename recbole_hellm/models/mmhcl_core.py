@@ -83,4 +83,6 @@ class MMHCLLoss(nn.Module):
         """Contrast two views of nodes; id 0 is padding and takes no part."""
         kept = torch.unique(nodes) if self.spec.contrast == "batch" else torch.arange(1, len(view), device=view.device)
         one, two = view[kept], hyper[kept]
-        return synergistic_contrast(one, two, one, two, self.spec.temperature, torch.arange(len(kept), device=kept.device))
+        return synergistic_contrast(
+            one, two, one, two, self.spec.temperature, torch.arange(len(kept), device=kept.device)
+        )

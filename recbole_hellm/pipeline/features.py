@@ -119,8 +119,8 @@ def modality_files(spec: FeatureSpec, features_dir: Path) -> dict[str, Path | No
         else:
             have = ", ".join(sorted(path.stem for path in features_dir.glob("*.npy"))) or "none"
             raise DataError(
-                f"item feature {name!r}: {file} does not exist (there: {have}); put the array and {name}.ids.txt there, "
-                f"or give --item_features=[{name}=PATH.npy]"
+                f"item feature {name!r}: {file} does not exist (there: {have}); put the array and {name}.ids.txt "
+                f"there, or give --item_features=[{name}=PATH.npy]"
             )
     return found
 

@@ -29,7 +29,7 @@ class EvaluationMixin:
         started = time.perf_counter()
         result = super().evaluate(eval_data, *args, **kwargs)  # type: ignore[misc]
         users, items, ranks = (
-            torch.cat(column).cpu().numpy() if column else np.zeros(0, np.int64)
+            torch.cat(list(column)).cpu().numpy() if column else np.zeros(0, np.int64)
             for column in (zip(*self._rows, strict=True) if self._rows else ([], [], []))
         )
         self.users_per_second = len(users) / (time.perf_counter() - started)

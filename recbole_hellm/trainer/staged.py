@@ -69,7 +69,8 @@ class StagedTrainer(EvaluationMixin, Trainer):
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
             raise HellmError(
-                f"training loss is {loss.item()}; lower 'learning_rate' ({self.learning_rate}) or set llm_precision=fp32"
+                f"training loss is {loss.item()}; lower setting 'learning_rate', now {self.learning_rate}, or set "
+                "llm_precision=fp32"
             )
 
 
