@@ -167,8 +167,8 @@ def resolve_path(path: str) -> str:
         return str(local)
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise MissingModelError(
-            f"setting 'llm_path': {path!r} is no folder{nearest(path, assets.ASSETS)}; give a folder with config.json, a "
-            f"hub name such as 'owner/model', or a built-in one: {', '.join(assets.ASSETS)}"
+            f"setting 'llm_path': {path!r} is no folder{nearest(path, assets.ASSETS)}; give a folder with config.json, "
+            f"a hub name such as 'owner/model', or a built-in one: {', '.join(assets.ASSETS)}"
         )
     return path
 

@@ -24,7 +24,8 @@ class GraphPrefix(nn.Module):
         rank: Project the graph vectors to this width before the Gram matrix; 0: not at all (the paper). At d = 64 the
             paper's MLPs hold 38 million weights, more than the part of a small language model they steer.
 
-    **Differences:** ``rank``, where it is set; padding never enters ``G`` (the released code adds a real item's vector for it in training).
+    **Differences:** ``rank``, where it is set; padding never enters ``G`` (the released code adds a real
+    item's vector for it in training).
     """
 
     def __init__(

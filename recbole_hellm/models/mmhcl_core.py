@@ -56,7 +56,7 @@ def build_encoder(
 class MMHCLLoss(nn.Module):
     """BPR, synergistic contrast and L2 of one batch (MMHCL, arXiv 2504.16576).
 
-    **Differences:** with ``contrast="batch"`` the contrast is over the distinct users and items of the batch instead
+    **Differences:** with ``contrast="batch"`` the contrast is over the distinct users and positive items of the batch instead
     of all nodes at every step.
 
     Args:
@@ -75,14 +75,14 @@ class MMHCLLoss(nn.Module):
         if out.user_hyper is not None and self.spec.alpha_user:
             loss = loss + self.spec.alpha_user * self._contrast(out.user, out.user_hyper, users)
         if out.item_hyper is not None and self.spec.alpha_item:
-            nodes = torch.cat([positive, negative])
-            loss = loss + self.spec.alpha_item * self._contrast(out.item, out.item_hyper, nodes)
+            loss = loss + self.spec.alpha_item * self._contrast(out.item, out.item_hyper, positive)
         return loss
 
     def _contrast(self, view: Tensor, hyper: Tensor, nodes: Tensor) -> Tensor:
         """Contrast two views of nodes; id 0 is padding and takes no part."""
         kept = torch.unique(nodes) if self.spec.contrast == "batch" else torch.arange(1, len(view), device=view.device)
         one, two = view[kept], hyper[kept]
-        return synergistic_contrast(
-            one, two, one, two, self.spec.temperature, torch.arange(len(kept), device=kept.device)
-        )
+        here = torch.arange(len(kept), device=kept.device)
+        # A batch's similarities fit into memory at once; those of all nodes are computed again in the backward pass.
+        rows = len(kept) if self.spec.contrast == "batch" else 512
+        return synergistic_contrast(one, two, one, two, self.spec.temperature, here, block_rows=rows)

@@ -59,7 +59,7 @@ class FeatureStage:
         return found
 
     def run(self, context: StageContext, earlier: Results) -> Mapping[str, Tensor]:
-        """Return ``<modality>`` ``[n_items, d]`` and ``<modality>.present`` ``[n_items]`` (1 = the item has its own)."""
+        """Return ``<modality>`` ``[n_items, d]`` and ``<modality>.present`` ``[n_items]``, 1 for an item with a row."""
         results: dict[str, Tensor] = {}
         tokens = context.train.item_tokens
         for name, path in modality_files(self.spec, context.features_dir).items():
