@@ -161,9 +161,23 @@ def _warnings() -> None:
         warnings.filterwarnings("ignore", message=message, category=FutureWarning, module=r"recbole\.")
 
 
+def _anomaly_mode() -> None:
+    """Switch autograd's anomaly detection off again.
+
+    Cause: on any stack, importing RecBole's SINE (which importing any of its sequential models does) calls
+    ``torch.autograd.set_detect_anomaly(True)`` for the whole process: every backward pass of every model then checks
+    each gradient for NaN and keeps a traceback by operation, which about doubles the time of a training step.
+    Ends with a RecBole whose ``sine.py`` does not.
+    """
+    import torch
+
+    torch.autograd.set_detect_anomaly(False)
+
+
 SHIMS: dict[str, tuple[Callable[[], None], ...]] = {
     "recbole": (_numpy_names, _dok_update, _torch_load, _warnings),
     "recbole.evaluator.collector": (_collector,),
+    "recbole.model.sequential_recommender.sine": (_anomaly_mode,),
 }
 """Module of RecBole to the shims that run when its body has been executed."""
 

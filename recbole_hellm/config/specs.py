@@ -241,6 +241,41 @@ class FinetuneSpec(Spec):
         self.require(self.accumulation_steps > 0, "accumulation_steps", "positive")
 
 
+@dataclass(frozen=True)
+class TransitionSpec(Spec):
+    """How transitions are counted, and how those of a history are added up."""
+
+    prefix: ClassVar[str] = "transition_"
+
+    gap_kernel: Literal["power", "exponential"] = "power"
+    """Weight of a pair with ``o`` items between: ``1 / (o + 1) ** gap_decay`` or ``gap_decay ** o``."""
+    gap_decay: float = 0.5
+    """Exponent (power) or factor per item between (exponential)."""
+    max_gap: int = 10
+    """Pairs with fewer items between than this are counted; 1: neighbours only."""
+    tau: float = 11250.0
+    """Smoothing of ``log(1 + count * items / tau)``; larger is more linear in the count."""
+    recency_decay: float = 0.6
+    """A history item of age ``a`` (0 = newest) weighs ``recency_decay ** a``."""
+    recency_window: int = 0
+    """Newest items weighed so; 0: the whole history."""
+    tail_mass: float = 0.0
+    """Share of the weight that the items older than the window have together."""
+    popularity_penalty: float = 0.0
+    """Times the log of an item's training count, taken off its score."""
+
+    def __post_init__(self) -> None:
+        for field in ("gap_decay", "recency_window", "popularity_penalty"):
+            self.require(getattr(self, field) >= 0, field, ">= 0")
+        for field in ("max_gap", "tau"):
+            self.require(getattr(self, field) > 0, field, "positive")
+        self.require(self.gap_kernel == "power" or self.gap_decay <= 1, "gap_decay", "<= 1 with an exponential kernel")
+        self.require(0 < self.recency_decay <= 1, "recency_decay", "in (0, 1]")
+        self.require(0 <= self.tail_mass < 1, "tail_mass", "in [0, 1)")
+        has_tail = self.tail_mass == 0 or self.recency_window > 0
+        self.require(has_tail, "tail_mass", "0 when transition_recency_window is 0 (no item is older)")
+
+
 SPECS: tuple[type[Spec], ...] = (
     RunSpec,
     FeatureSpec,
@@ -252,6 +287,7 @@ SPECS: tuple[type[Spec], ...] = (
     PrefixSpec,
     PromptSpec,
     FinetuneSpec,
+    TransitionSpec,
 )
 
 

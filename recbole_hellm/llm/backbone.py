@@ -35,14 +35,9 @@ class Backbone(nn.Module):
         self.n_layers = len(self.adapter.layers(model))
 
     @property
-    def decoder(self) -> Any:
-        """The decoder itself, below PEFT's wrapper if there is one."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-
-    @property
     def first_token(self) -> int:
         """Id of the token every input starts with: begin-of-text, else end-of-text, else 0."""
-        config = self.decoder.config
+        config = self.model.config
         for token in (config.bos_token_id, config.eos_token_id):
             if isinstance(token, int):
                 return token
@@ -50,11 +45,11 @@ class Backbone(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the token embeddings of ``ids``, shape ``[..., D]``."""
-        return self.adapter.embeddings(self.decoder)(ids)
+        return self.adapter.embeddings(self.model)(ids)
 
     def embedding_rms(self) -> float:
         """Return the root mean square of the token embeddings, the scale its layers expect."""
-        weight: Any = self.adapter.embeddings(self.decoder).weight
+        weight: Any = self.adapter.embeddings(self.model).weight
         return float(weight.detach().float().square().mean().sqrt())
 
     def check_prefix(self) -> None:
@@ -63,7 +58,7 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: If the layers have no separate ``k_proj`` / ``v_proj``.
         """
-        layers = self.adapter.layers(self.decoder)
+        layers = self.adapter.layers(self.model)
         try:
             probe = torch.zeros(1, 1, self.width, dtype=next(self.parameters()).dtype)
             ok = len(layers) > 0 and self.adapter.keys(layers[0], probe) is not None
@@ -71,7 +66,7 @@ class Backbone(nn.Module):
             ok = False
         if not ok:
             raise ConfigError(
-                f"setting 'prefix_len' must be 0 for a backbone of type {self.decoder.config.model_type!r}: its layers "
+                f"setting 'prefix_len' must be 0 for a backbone of type {self.model.config.model_type!r}: its layers "
                 "have no separate k_proj and v_proj; register an adapter in recbole_hellm.registry.backbones"
             )
 
@@ -90,7 +85,7 @@ class Backbone(nn.Module):
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        for index, layer in enumerate(self.adapter.layers(self.decoder)):
+        for index, layer in enumerate(self.adapter.layers(self.model)):
             cache.update(self.adapter.keys(layer, keys[:, index]), self.adapter.values(layer, values[:, index]), index)
         return cache
 
@@ -112,7 +107,7 @@ class Backbone(nn.Module):
             length = prefix[0].size(2)
             attend = torch.cat([attend.new_ones(attend.size(0), length), attend], dim=1)
             positions = positions + length
-        output = self.decoder(
+        output = self.model(
             inputs_embeds=embeddings,
             attention_mask=attend,
             position_ids=positions,
@@ -127,7 +122,7 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: If a target names no module of the model; the message has the near name.
         """
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig, inject_adapter_in_model
 
         linear = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, nn.Linear)}
         for target in targets:
@@ -139,12 +134,13 @@ class Backbone(nn.Module):
         lora = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), bias="none")
         with warnings.catch_warnings():  # PEFT reads an attribute that transformers 5 has renamed
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            self.model = get_peft_model(self.model, lora)
+            # In place: PEFT's wrapper forwards unknown attributes, which RecBole's FLOPs count trips over.
+            inject_adapter_in_model(lora, self.model)
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
-        self.decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.decoder.enable_input_require_grads()
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.model.enable_input_require_grads()
 
 
 def adapter_for(model_type: str) -> BackboneAdapter:

@@ -92,7 +92,7 @@ def _own_name(name: str) -> str:
         if any(target in part for target in LORA_TARGETS):
             head, _, tail = part.rpartition(".")
             part = f"{head}.default.{tail}" if ".lora_" in part else f"{head}.base_layer.{tail}"
-        return f"backbone.model.base_model.model.{part}"
+        return f"backbone.model.{part}"
     renamed = {"score.weight": "head.weight", "item_embedding.graph": "graph_vectors"}
     renamed["item_embedding.sequential"] = "sequence_vectors"
     if name.startswith("item_projection."):

@@ -56,8 +56,8 @@ def build_encoder(
 class MMHCLLoss(nn.Module):
     """BPR, synergistic contrast and L2 of one batch (MMHCL, arXiv 2504.16576).
 
-    **Differences:** with ``contrast="batch"`` the contrast is over the distinct users and positive items of the batch instead
-    of all nodes at every step.
+    **Differences:** with ``contrast="batch"`` the contrast is over the distinct users and positive items of the batch
+    instead of all nodes at every step.
 
     Args:
         spec: Weights and temperature.

@@ -71,6 +71,15 @@ assert trainer.start_epoch == 1
 """,
         "UnpicklingError",
     ),
+    "anomaly mode": (
+        "_anomaly_mode",
+        """
+import torch
+import recbole.model.sequential_recommender
+assert not torch.is_anomaly_enabled(), "anomaly detection is on"
+""",
+        "anomaly detection is on",
+    ),
     "coverage metrics": (
         "_collector",
         """
@@ -175,7 +184,7 @@ def test_shim_is_still_needed_and_enough(case: str) -> None:
 def test_every_shim_has_a_case() -> None:
     shims = {shim.__name__ for group in compat.SHIMS.values() for shim in group}
     assert shims == {shim for shim, _, _ in NEEDS.values()}
-    assert len(shims) == 5
+    assert len(shims) == 6
 
 
 def test_torch_load_stays_safe_for_everybody_else() -> None:
