@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,6 +9,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_logger, init_seed
 
@@ -62,8 +62,7 @@ def run_recbole_hellm(
     ensure_prepared(config)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
-    logger.info("model %s, data set %s in %s, seed %s", config["model"], config["dataset"], config["data_path"],
-                config["seed"])  # fmt: skip
+    logger.info("model %s, data set %s in %s, seed %s", *(config[k] for k in ("model", "dataset", "data_path", "seed")))
     clock = _Clock()
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)
@@ -72,14 +71,33 @@ def run_recbole_hellm(
     net = config.model_class(config, train_data._dataset).to(config["device"])
     trainer = _trainer_class(config)(config, net)
     clock.stop("data and model")
-    stages: list[dict[str, Any]] = []
+    outcome: dict[str, Any] = {
+        "best_valid_score": None,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": None,
+        "test_result": None,
+    }
     if isinstance(trainer, StagedTrainer):
-        stages = [as_dict(record) for record in trainer.run_stages(train_data)]
+        clock.records += [as_dict(record) for record in trainer.run_stages(train_data)]
         clock.start()
-    if run.train_stage == "pretrain" and isinstance(trainer, StagedTrainer):
-        logger.info("train_stage=pretrain: the stages are done, the model itself is not trained")
-        return {"best_valid_score": None, "valid_score_bigger": config["valid_metric_bigger"], "config": config,
-                "best_valid_result": None, "test_result": None, "stages": stages, "trainer": trainer}  # fmt: skip
+    elif run.train_stage == "pretrain":  # RecBole's two-stage models (S3Rec) save what pre_model_path names
+        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
+        clock.stop("pretraining")
+    if run.train_stage == "pretrain":
+        logger.info("train_stage=pretrain: the model itself is not trained")
+        return {**outcome, "stages": clock.records, "trainer": trainer, "config": config}
+    ranks = _train_and_test(config, trainer, (train_data, valid_data, test_data), saved, outcome, clock)
+    path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
+    write_result(path, {**_about(config, data, net, trainer, clock.records), **outcome}, ranks)
+    logger.info("result written to %s", path)
+    return {**outcome, "stages": clock.records, "result_file": str(path), "trainer": trainer, "config": config}
+
+
+def _train_and_test(
+    config: Any, trainer: Any, loaders: tuple[Any, Any, Any], saved: bool, outcome: dict[str, Any], clock: _Clock
+) -> dict[str, dict[str, np.ndarray]]:
+    """Train, fill in the metrics of ``outcome``, and return the ranks by phase."""
+    train_data, valid_data, test_data = loaders
     show = bool(config["show_progress"])
     best, valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=show)
     clock.stop("training")
@@ -90,20 +108,10 @@ def run_recbole_hellm(
     test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show)
     ranks["test"] = trainer.ranks
     clock.stop("evaluation")
-    result = {
-        "best_valid_score": best,
-        "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": valid,
-        "test_result": test,
-        "stages": stages,
-    }
-    path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
-    about = _about(config, data, net, trainer, stages + clock.records)
-    write_result(path, {**about, **{k: v for k, v in result.items() if k != "stages"}}, ranks)
-    logger.info("best validation %s", valid)
-    logger.info("test %s", test)
-    logger.info("result written to %s", path)
-    return {**result, "result_file": str(path), "trainer": trainer, "config": config}
+    outcome.update(best_valid_score=best, best_valid_result=valid, test_result=test)
+    for name, metrics in (("best validation", valid or {}), ("test", test)):
+        logger.info("%s: %s", name, ", ".join(f"{key} {float(value):.4f}" for key, value in metrics.items()))
+    return ranks
 
 
 class _Clock:
@@ -209,7 +217,6 @@ def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str
         "versions": versions(),
         "hardware": hardware(),
         "time": datetime.now().isoformat(timespec="seconds"),
-        "log_level": logging.getLevelName(logging.getLogger().level),
     }
 
 

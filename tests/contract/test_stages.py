@@ -1,0 +1,69 @@
+"""Every registered stage keeps the stage contract."""
+
+from typing import ClassVar
+
+from recbole_hellm import registry
+from recbole_hellm.testing.contracts import StageContract
+
+LATER: dict[str, object] = {"epochs": 3, "learning_rate": 0.5, "lora_r": 1, "prefix_len": 0, "finetune_dropout": 0.1}
+FEATURES = {
+    "item_features": ["image"],
+    "text_columns": ["title"],
+    "feature_missing": "mean",
+}
+
+
+class TestFeatures(StageContract):
+    stage = "features"
+    zero_rows = ("text", "image")
+    variations: ClassVar = {**FEATURES, "text_encoder": None}
+    without_effect: ClassVar = {**LATER, "graph_temperature": 0.5, "sequence_dropout": 0.1, "seed": 1}
+
+
+class TestGraph(StageContract):
+    stage = "graph"
+    zero_rows = ("user", "item")
+    variations: ClassVar = {
+        **FEATURES,
+        "graph_embedding_size": 4,
+        "graph_ui_layers": 2,
+        "graph_user_layers": 2,
+        "graph_item_layers": 2,
+        "graph_user_hypergraph": False,
+        "graph_item_hypergraph": False,
+        "graph_neighbours": 4,
+        "graph_temperature": 0.5,
+        "graph_alpha_user": 0.5,
+        "graph_alpha_item": 0.5,
+        "graph_reg_weight": 0.5,
+        "graph_contrast": "all",
+        "pretrain_epochs": 3,
+        "pretrain_batch_size": 3,
+        "pretrain_learning_rate": 0.5,
+        "seed": 1,
+        "text_encoder": None,
+    }
+    without_effect: ClassVar = {**LATER, "graph_backend": "torch", "sequence_dropout": 0.1}
+
+
+class TestSequence(StageContract):
+    stage = "sequence"
+    variations: ClassVar = {
+        "sequence_embedding_size": 4,
+        "sequence_n_layers": 1,
+        "sequence_n_heads": 1,
+        "sequence_inner_size": 8,
+        "sequence_dropout": 0.1,
+        "sequence_epochs": 3,
+        "sequence_batch_size": 3,
+        "sequence_learning_rate": 0.5,
+        "MAX_ITEM_LIST_LENGTH": 5,
+        "seed": 1,
+    }
+    without_effect: ClassVar = {**LATER, "graph_temperature": 0.5, "item_features": [], "sequence_vectors": False}
+
+
+def test_every_registered_stage_keeps_the_contract():
+    tested = {contract.stage for contract in StageContract.__subclasses__() if contract.__module__ == __name__}
+    assert len(tested) == 3
+    assert tested == set(registry.stages)
