@@ -20,7 +20,7 @@ from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
 from recbole_hellm.errors import DataError, nearest
 from recbole_hellm.pipeline.base import as_dict
-from recbole_hellm.results import hardware, peak_memory_mb, reset_peak_memory, versions, write_result
+from recbole_hellm.results import commit, hardware, peak_memory_mb, reset_peak_memory, versions, write_result
 from recbole_hellm.trainer.evaluation import with_ranks
 from recbole_hellm.trainer.registration import trainer_for
 from recbole_hellm.trainer.staged import StagedTrainer
@@ -214,6 +214,7 @@ def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str
         "training_loss": [float(loss) for loss in trainer.train_loss_dict.values()],
         "stages": stages,
         "settings": settings,
+        "commit": commit(),
         "versions": versions(),
         "hardware": hardware(),
         "time": datetime.now().isoformat(timespec="seconds"),
