@@ -18,7 +18,7 @@ from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
-from recbole_hellm.errors import DataError, nearest
+from recbole_hellm.errors import ConfigError, DataError, nearest
 from recbole_hellm.pipeline.base import as_dict
 from recbole_hellm.results import commit, hardware, peak_memory_mb, reset_peak_memory, versions, write_result
 from recbole_hellm.trainer.evaluation import with_ranks
@@ -63,7 +63,7 @@ def run_recbole_hellm(
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger.info("model %s, data set %s in %s, seed %s", *(config[k] for k in ("model", "dataset", "data_path", "seed")))
-    clock = _Clock()
+    clock, code = _Clock(), commit()  # the code as it was loaded, whatever is committed during a long run
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)
     logger.info("%d users, %d items, %d interactions", data.user_num - 1, data.item_num - 1, _interactions(data))
@@ -83,12 +83,13 @@ def run_recbole_hellm(
     elif run.train_stage == "pretrain":  # RecBole's two-stage models (S3Rec) save what pre_model_path names
         trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
         clock.stop("pretraining")
+    ranks: dict[str, dict[str, np.ndarray]] = {}
     if run.train_stage == "pretrain":
         logger.info("train_stage=pretrain: the model itself is not trained")
-        return {**outcome, "stages": clock.records, "trainer": trainer, "config": config}
-    ranks = _train_and_test(config, trainer, (train_data, valid_data, test_data), saved, outcome, clock)
+    else:
+        ranks = _train_and_test(config, trainer, (train_data, valid_data, test_data), saved, outcome, clock)
     path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
-    write_result(path, {**_about(config, data, net, trainer, clock.records), **outcome}, ranks)
+    write_result(path, {**_about(config, data, net, trainer, clock.records), "commit": code, **outcome}, ranks)
     logger.info("result written to %s", path)
     return {**outcome, "stages": clock.records, "result_file": str(path), "trainer": trainer, "config": config}
 
@@ -134,8 +135,15 @@ class _Clock:
 def _registered(model: type) -> str:
     """Return the name of a model class, registering it if it is new."""
     name = model.__name__
+    if model.__module__.startswith("recbole.model."):
+        return name  # RecBole knows its own, and which trainer each of them needs
     if name not in registry.models:
         registry.models.add(name, model)
+    elif registry.models.get(name) is not model:
+        raise ConfigError(
+            f"model {name!r} is already registered with another class; choose another name, or call "
+            f"recbole_hellm.registry.models.remove({name!r}) first"
+        )
     plugin.register()
     return name
 
@@ -214,7 +222,6 @@ def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str
         "training_loss": [float(loss) for loss in trainer.train_loss_dict.values()],
         "stages": stages,
         "settings": settings,
-        "commit": commit(),
         "versions": versions(),
         "hardware": hardware(),
         "time": datetime.now().isoformat(timespec="seconds"),

@@ -61,6 +61,7 @@ class GraphStage:
         if not self.modalities:
             logger.info("stage graph: no item features, the user hypergraph stands alone")
         features = [(earlier["features"][m], earlier["features"][f"{m}.present"]) for m in self.modalities]
+        logger.info("stage graph: building the hypergraphs of %d interactions", len(train.user))
         encoder = build_encoder(self.graph, train.user, train.item, train.n_users, train.n_items, features)
         loss_of = MMHCLLoss(self.graph)
         optimizer = torch.optim.Adam(encoder.parameters(), lr=self.pretrain.learning_rate)

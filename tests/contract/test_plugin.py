@@ -8,6 +8,7 @@ import pytest
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
+from recbole.model.sequential_recommender import GRU4Rec
 from recbole.trainer import HyperTuning
 from recbole.utils import InputType, get_model, get_trainer
 from torch import nn
@@ -60,7 +61,7 @@ class Liked(GeneralRecommender):
         self.value = nn.Parameter(torch.zeros(self.n_items))
 
     def full_sort_predict(self, interaction):
-        return self.value.expand(len(interaction[self.USER_ID]), -1).flatten()
+        return self.value.repeat(len(interaction[self.USER_ID]))
 
     def predict(self, interaction):
         return self.value[interaction[self.ITEM_ID]]
@@ -166,6 +167,19 @@ def test_a_name_is_given_once(registered):
     with pytest.raises(ConfigError, match="model 'LastItem' is already registered"):
         registry.models.add("LastItem", Liked)
     assert registry.models.get("LastItem") is LastItem
+
+
+def test_another_class_of_the_same_name_is_refused(toy, registered):
+    registered(LastItem)
+    with pytest.raises(ConfigError, match=r"'LastItem' is already registered with another class.*remove\('LastItem'\)"):
+        run_recbole_hellm(type("LastItem", (Liked,), {}), CHECKERBOARD, config_dict=toy())
+
+
+def test_recboles_own_class_runs_as_its_name(toy):
+    settings = toy(epochs=1)
+    by_class = run_recbole_hellm(GRU4Rec, CHECKERBOARD, config_dict=settings)
+    assert "GRU4Rec" not in registry.models
+    assert by_class["test_result"] == run_recbole_hellm("GRU4Rec", CHECKERBOARD, config_dict=settings)["test_result"]
 
 
 def test_register_is_idempotent():

@@ -1,0 +1,116 @@
+"""Settings of stage 2: language model, LoRA, prefix, prompt, training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from recbole_hellm.config.schema import Spec
+
+
+@dataclass(frozen=True)
+class BackboneSpec(Spec):
+    """The language model."""
+
+    prefix: ClassVar[str] = "llm_"
+
+    path: str = "smollm2-135m"
+    """``smollm2-135m`` (built in), or the folder or name of any Hugging Face decoder."""
+    layers: int = 4
+    """Keep the first n layers; -1: all. A cut model is a warm start, no language model any more."""
+    pretrained: bool = True
+    """``False``: random weights of the same shape."""
+    attention: Literal["eager", "sdpa"] = "eager"
+    """Attention kernel of transformers."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Autocast of the matrix products; ``auto``: bf16 where the processor multiplies it natively."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass; excludes a prefix."""
+
+    def __post_init__(self) -> None:
+        self.require(self.layers > 0 or self.layers == -1, "layers", ">= 1, or -1 for all")
+        self.require(self.path != "", "path", "a folder or name")
+
+
+@dataclass(frozen=True)
+class LoraSpec(Spec):
+    """Low-rank updates of the frozen backbone, through PEFT."""
+
+    prefix: ClassVar[str] = "lora_"
+
+    r: int = 16
+    """Rank; 0: no LoRA."""
+    alpha: int = 16
+    """The update is scaled by ``alpha / r``."""
+    dropout: float = 0.0
+    """Dropout of the adapter's input."""
+    targets: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+    """Module names that get an adapter."""
+
+    def __post_init__(self) -> None:
+        self.require(self.r >= 0, "r", ">= 0")
+        self.require(self.r == 0 or len(self.targets) > 0, "targets", "a non-empty list when lora_r > 0")
+        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class PrefixSpec(Spec):
+    """The key / value prefix of every layer."""
+
+    prefix: ClassVar[str] = "prefix_"
+
+    len: int = 10
+    """Positions; 0: no prefix."""
+    graph: bool = True
+    """Whether the graph context of the history enters it, or only learned vectors."""
+    dropout: float = 0.3
+    """Dropout of the two MLPs on the graph context."""
+    rank: int = 16
+    """Width of the graph vectors in the graph context; 0: as they are (paper)."""
+
+    def __post_init__(self) -> None:
+        self.require(self.len >= 0, "len", ">= 0")
+        self.require(self.rank >= 0, "rank", ">= 0")
+        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class PromptSpec(Spec):
+    """Text around the item slots."""
+
+    prefix: ClassVar[str] = "prompt_"
+
+    template: Literal["none", "alpaca"] = "none"
+    """``alpaca`` wraps the instruction as the paper does; ``none`` puts only the first token before the slots."""
+    instruction: str = "Given the user's purchase history, predict next possible item to be purchased."
+    """What the template asks for."""
+
+
+@dataclass(frozen=True)
+class FinetuneSpec(Spec):
+    """Stage 2, beside RecBole's ``epochs``, ``learning_rate``, ``train_batch_size``, ``weight_decay``."""
+
+    prefix: ClassVar[str] = "finetune_"
+
+    targets: Literal["all", "last"] = "all"
+    """``all``: one causal pass per user trains every later item; ``last``: one pass per (history, next item)."""
+    graph_vectors: bool = True
+    """Whether the item slots hold graph vectors."""
+    slot_norm: bool = True
+    """Scale the item slots to the root mean square of the token embeddings."""
+    dropout: float = 0.3
+    """Dropout of the item vectors before, and of the hidden state after the backbone."""
+    label_smoothing: float = 0.0
+    """Share of the target's mass spread over the catalogue."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warm-up; afterwards a cosine falls to ``min_learning_rate``."""
+    min_learning_rate: float = 5e-6
+    """Learning rate at the end."""
+    accumulation_steps: int = 1
+    """Batches whose gradients are summed before a step."""
+
+    def __post_init__(self) -> None:
+        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        self.require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
+        self.require(self.warmup_epochs >= 0, "warmup_epochs", ">= 0")
+        self.require(self.accumulation_steps > 0, "accumulation_steps", "positive")

@@ -1,0 +1,150 @@
+"""Settings of what comes before the language model: item features, graphs, sequences, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from recbole_hellm.config.schema import Spec
+
+
+@dataclass(frozen=True)
+class FeatureSpec(Spec):
+    """Item features by modality."""
+
+    item_features: tuple[str, ...] = ("text",)
+    """Modalities: ``name`` (``features/<name>.npy`` of the data set, or for ``text`` the encoded item text) or
+    ``name=path.npy`` with ``path.ids.txt`` beside it. Empty: no item hypergraph."""
+    text_encoder: str = "minilm"
+    """``minilm``, ``hashing`` or the path / name of a Hugging Face encoder."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of the ``.item`` file that make up the text, in order; empty: all of them."""
+    feature_missing: Literal["mean", "zero", "error"] = "zero"
+    """What an item without a feature row gets: the mean of the others (paper), zeros (it joins no hyperedge of that
+    modality), or an error."""
+
+
+@dataclass(frozen=True)
+class GraphSpec(Spec):
+    """Stage 1: hypergraphs, encoder and loss of MMHCL (arXiv 2504.16576)."""
+
+    prefix: ClassVar[str] = "graph_"
+
+    embedding_size: int = 64
+    """Width of the user and item vectors."""
+    ui_layers: int = 2
+    """Propagations over the user-item graph."""
+    user_layers: int = 3
+    """Propagations over the user hypergraph."""
+    item_layers: int = 2
+    """Propagations over the item hypergraph."""
+    user_hypergraph: bool = True
+    """Join users who took the same item."""
+    item_hypergraph: bool = True
+    """Join items that are near in a modality."""
+    neighbours: int = 10
+    """Nearest items per modality (the item itself included)."""
+    temperature: float = 0.3
+    """Temperature of the contrast."""
+    alpha_user: float = 0.03
+    """Weight of the contrast over users."""
+    alpha_item: float = 0.07
+    """Weight of the contrast over items."""
+    reg_weight: float = 1e-3
+    """Weight of the L2 term of the batch's final vectors."""
+    contrast: Literal["batch", "all"] = "batch"
+    """Nodes contrasted in a step: those of the batch, or all of them (paper)."""
+    backend: Literal["auto", "dgl", "torch"] = "auto"
+    """Message passing by DGL or plain torch; equal results. ``auto``: DGL on the CPU."""
+
+    def __post_init__(self) -> None:
+        for field in ("embedding_size", "neighbours"):
+            self.require(getattr(self, field) > 0, field, "positive")
+        for field in ("ui_layers", "user_layers", "item_layers", "alpha_user", "alpha_item", "reg_weight"):
+            self.require(getattr(self, field) >= 0, field, ">= 0")
+        self.require(self.temperature > 0, "temperature", "positive")
+
+
+@dataclass(frozen=True)
+class PretrainSpec(Spec):
+    """How stage 1 is trained inside a HeLLM run (alone, MMHCL takes RecBole's own keys)."""
+
+    prefix: ClassVar[str] = "pretrain_"
+
+    epochs: int = 60
+    """Passes over the training interactions; fixed, since a stage never sees validation events."""
+    batch_size: int = 2048
+    """Interactions per step."""
+    learning_rate: float = 2e-3
+    """Adam's rate; times 0.96 every 50 epochs as in the paper."""
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size", "learning_rate"):
+            self.require(getattr(self, field) > 0, field, "positive")
+
+
+@dataclass(frozen=True)
+class SequenceSpec(Spec):
+    """Stage 1b: the SASRec whose item table becomes the sequence vectors."""
+
+    prefix: ClassVar[str] = "sequence_"
+
+    vectors: bool = True
+    """Whether the item slots hold sequence vectors at all."""
+    embedding_size: int = 64
+    """Width of the item vectors."""
+    n_layers: int = 2
+    """Transformer blocks."""
+    n_heads: int = 2
+    """Attention heads."""
+    inner_size: int = 256
+    """Width of the feed-forward layers."""
+    dropout: float = 0.5
+    """Dropout of inputs, attention and hidden states."""
+    epochs: int = 40
+    """Passes over the training sequences."""
+    batch_size: int = 256
+    """Sequences per step."""
+    learning_rate: float = 1e-3
+    """Adam's rate."""
+
+    def __post_init__(self) -> None:
+        for field in ("embedding_size", "n_layers", "n_heads", "inner_size", "epochs", "batch_size", "learning_rate"):
+            self.require(getattr(self, field) > 0, field, "positive")
+        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        self.require(self.embedding_size % self.n_heads == 0, "embedding_size", f"a multiple of {self.n_heads} heads")
+
+
+@dataclass(frozen=True)
+class TransitionSpec(Spec):
+    """How transitions are counted, and how those of a history are added up."""
+
+    prefix: ClassVar[str] = "transition_"
+
+    gap_kernel: Literal["power", "exponential"] = "power"
+    """Weight of a pair with ``o`` items between: ``1 / (o + 1) ** gap_decay`` or ``gap_decay ** o``."""
+    gap_decay: float = 0.5
+    """Exponent (power) or factor per item between (exponential)."""
+    max_gap: int = 10
+    """Pairs with fewer items between than this are counted; 1: neighbours only."""
+    tau: float = 11250.0
+    """Smoothing of ``log(1 + count * items / tau)``; larger is more linear in the count."""
+    recency_decay: float = 0.6
+    """A history item of age ``a`` (0 = newest) weighs ``recency_decay ** a``."""
+    recency_window: int = 0
+    """Newest items weighed so; 0: the whole history."""
+    tail_mass: float = 0.0
+    """Share of the weight that the items older than the window have together."""
+    popularity_penalty: float = 0.0
+    """Times the log of an item's training count, taken off its score."""
+
+    def __post_init__(self) -> None:
+        for field in ("gap_decay", "recency_window", "popularity_penalty"):
+            self.require(getattr(self, field) >= 0, field, ">= 0")
+        for field in ("max_gap", "tau"):
+            self.require(getattr(self, field) > 0, field, "positive")
+        self.require(self.gap_kernel == "power" or self.gap_decay <= 1, "gap_decay", "<= 1 with an exponential kernel")
+        self.require(0 < self.recency_decay <= 1, "recency_decay", "in (0, 1]")
+        self.require(0 <= self.tail_mass < 1, "tail_mass", "in [0, 1)")
+        has_tail = self.tail_mass == 0 or self.recency_window > 0
+        self.require(has_tail, "tail_mass", "0 when transition_recency_window is 0 (no item is older)")
