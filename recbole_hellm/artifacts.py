@@ -81,6 +81,8 @@ class ArtifactStore:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder}/manifest.json cannot be read ({error}); {way_out}") from error
+        if not isinstance(manifest, dict):
+            raise ArtifactError(f"{folder}/manifest.json holds no mapping; {way_out}")
         if manifest.get("key") != key:
             raise ArtifactError(f"{folder} holds key {manifest.get('key')!r}, wanted {key!r}; {way_out}")
         if manifest.get("ids") != ids:
@@ -94,15 +96,28 @@ class ArtifactStore:
             raise ArtifactError(f"{tensors} cannot be read ({error}); {way_out}") from error
 
     def save(self, stage: str, key: str, ids: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
-        """Write ``tensors`` into a scratch folder and rename it, so a crash leaves no half result."""
+        """Write ``tensors`` into a scratch folder and rename it, so a crash leaves no half result.
+
+        Raises:
+            ArtifactError: If the folder cannot be written to, or the disk is full.
+        """
+        target = self.path(stage, key)
+        try:
+            return self._save(stage, target, {"key": key, "ids": ids, **about}, tensors)
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(
+                f"result of stage {stage!r} cannot be written to {target} ({error}); free space there, or set "
+                "stage_cache_dir to a folder that can be written to"
+            ) from error
+
+    def _save(self, stage: str, target: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{stage}-", dir=self.root))
-        target = self.path(stage, key)
         try:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(plain, scratch / "tensors.safetensors")
-            manifest = {"key": key, "ids": ids, "sha256": file_digest(scratch / "tensors.safetensors"), **about}
-            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True), encoding="utf-8")
+            document = {**manifest, "sha256": file_digest(scratch / "tensors.safetensors")}
+            (scratch / "manifest.json").write_text(json.dumps(document, indent=2, sort_keys=True), encoding="utf-8")
             try:
                 scratch.replace(target)
             except OSError:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from recbole_hellm import assets
 from recbole_hellm.errors import HellmError
@@ -18,12 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     options, rest = parser.parse_known_args(given)
     if options.command != "train" and rest:
-        parser.error(f"unknown argument {rest[0]!r}; see recbole-hellm {options.command} --help")
+        parser.error(f"unknown argument {rest[0]!r} of {options.command}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return int(options.run(options, rest))
     except HellmError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # no right to write, disk full
+        logging.getLogger(__name__).debug("where it happened:", exc_info=True)
+        print(f"error: {error}; check the path, its rights and the free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: finished stages and saved models are kept", file=sys.stderr)
@@ -35,8 +40,16 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     return main(["train", *(sys.argv[1:] if argv is None else argv)])
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like every other error of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` on standard error and leave with exit code 2."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="recbole-hellm", description="HeLLM on RecBole", allow_abbrev=False)
+    parser = _Parser(prog="recbole-hellm", description="HeLLM on RecBole", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_logger, init_seed
 
 from recbole_hellm import plugin, registry
@@ -20,10 +19,20 @@ from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
 from recbole_hellm.errors import ConfigError, DataError, nearest
 from recbole_hellm.pipeline.base import as_dict
-from recbole_hellm.results import commit, hardware, peak_memory_mb, reset_peak_memory, versions, write_result
+from recbole_hellm.results import (
+    check_writable,
+    commit,
+    hardware,
+    peak_memory_mb,
+    reset_peak_memory,
+    versions,
+    write_result,
+)
 from recbole_hellm.trainer.evaluation import with_ranks
+from recbole_hellm.trainer.loading import load_data
 from recbole_hellm.trainer.registration import trainer_for
 from recbole_hellm.trainer.staged import StagedTrainer
+from recbole_hellm.views import train_view
 
 logger = getLogger(__name__)
 SHIPPED = "ml-100k"
@@ -60,12 +69,13 @@ def run_recbole_hellm(
     config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
     run = RunSpec.from_config(config.final_config_dict)
     ensure_prepared(config)
+    path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
+    check_writable(path)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger.info("model %s, data set %s in %s, seed %s", *(config[k] for k in ("model", "dataset", "data_path", "seed")))
     clock, code = _Clock(), commit()  # the code as it was loaded, whatever is committed during a long run
-    data = create_dataset(config)
-    train_data, valid_data, test_data = data_preparation(config, data)
+    data, (train_data, valid_data, test_data) = load_data(config)
     logger.info("%d users, %d items, %d interactions", data.user_num - 1, data.item_num - 1, _interactions(data))
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, train_data._dataset).to(config["device"])
@@ -88,7 +98,6 @@ def run_recbole_hellm(
         logger.info("train_stage=pretrain: the model itself is not trained")
     else:
         ranks = _train_and_test(config, trainer, (train_data, valid_data, test_data), saved, outcome, clock)
-    path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
     write_result(path, {**_about(config, data, net, trainer, clock.records), "commit": code, **outcome}, ranks)
     logger.info("result written to %s", path)
     return {**outcome, "stages": clock.records, "result_file": str(path), "trainer": trainer, "config": config}
@@ -229,8 +238,8 @@ def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str
 
 
 def _data_fingerprint(data: Any) -> str:
-    """Digest of every (user, item) event in order, by token."""
-    feat = data.inter_feat
-    users = [str(token) for token in data.field2id_token[data.uid_field]]
-    items = [str(token) for token in data.field2id_token[data.iid_field]]
-    return fingerprint(users=users, items=items, user=feat[data.uid_field], item=feat[data.iid_field])
+    """Digest of every (user, item) event by token, each user's in time order: the same for every model."""
+    view = train_view(data)  # nothing is split off yet: all events
+    users, items = np.asarray(view.user_tokens)[view.user], np.asarray(view.item_tokens)[view.item]
+    order = np.argsort(users, kind="stable")
+    return fingerprint(users=users[order].tolist(), items=items[order].tolist())

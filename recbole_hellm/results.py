@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import resource
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from recbole_hellm.artifacts import write_atomically
+from recbole_hellm.errors import ArtifactError
 
 PACKAGES = ("recbole-hellm", "recbole", "torch", "transformers", "peft", "dgl", "numpy", "pandas", "scipy")
 
@@ -97,12 +101,45 @@ def write_result(path: Path, result: Mapping[str, Any], ranks: Mapping[str, Mapp
         path: JSON file.
         result: Anything :func:`plain` can hold.
         ranks: By phase (``valid``, ``test``): arrays ``user``, ``item`` (tokens) and ``rank`` (1 = first).
+
+    Raises:
+        ArtifactError: If a file cannot be written; neither of the two is left behind then.
     """
     side = path.with_suffix(".ranks.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{phase}_{name}": array for phase, columns in ranks.items() for name, array in columns.items()}
     scratch = side.with_name(f".{side.stem}.tmp.npz")
-    np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]
-    scratch.replace(side)
     document = {**plain(result), "ranks_file": side.name}
-    write_atomically(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]
+        write_atomically(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+        scratch.replace(side)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a result file before a long run, which could not keep its result otherwise.
+
+    Raises:
+        ArtifactError: If that is not possible.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> ArtifactError:
+    """Return the error of a result file that cannot be written."""
+    return ArtifactError(
+        f"result file {path} cannot be written ({error.strerror or error}); free space there, or set result_file to "
+        "another path"
+    )

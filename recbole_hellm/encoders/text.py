@@ -62,7 +62,7 @@ class HFTextEncoder:
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
         if not (self.path / "config.json").is_file() or not self._files(*_WEIGHTS):
             raise MissingModelError(
-                f"{self.path} is no model folder (config.json and weights): give a downloaded folder"
+                f"text encoder {self.path} is no model folder (config.json and weights): give a downloaded folder"
             )
         self.batch_size = batch_size
         self.max_length = max_length

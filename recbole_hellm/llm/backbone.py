@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from recbole_hellm import assets, registry
 from recbole_hellm.errors import ConfigError, MissingModelError, nearest
 from recbole_hellm.llm.adapter import BackboneAdapter, LlamaAdapter
+
+BUILT_IN = tuple(name for name, asset in assets.ASSETS.items() if asset.decoder)
+"""Names of the language models that come with the package."""
 
 
 class Backbone(nn.Module):
@@ -127,9 +131,10 @@ class Backbone(nn.Module):
         linear = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, nn.Linear)}
         for target in targets:
             if target not in linear:
+                known = f"it has: {', '.join(sorted(linear))}" if linear else "it has none; set lora_r=0"
                 raise ConfigError(
                     f"setting 'lora_targets' has {target!r}, which matches no linear module of the backbone"
-                    f"{nearest(target, linear)}; it has: {', '.join(sorted(linear))}"
+                    f"{nearest(target, linear)}; {known}"
                 )
         lora = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), bias="none")
         with warnings.catch_warnings():  # PEFT reads an attribute that transformers 5 has renamed
@@ -163,8 +168,8 @@ def resolve_path(path: str) -> str:
         return str(local)
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise MissingModelError(
-            f"setting 'llm_path': {path!r} is no folder{nearest(path, assets.ASSETS)}; give a folder with config.json, "
-            f"a hub name such as 'owner/model', or a built-in one: {', '.join(assets.ASSETS)}"
+            f"setting 'llm_path': {path!r} is no folder{nearest(path, BUILT_IN)}; give a folder with config.json, "
+            f"a hub name such as 'owner/model', or a built-in one: {', '.join(BUILT_IN)}"
         )
     return path
 
@@ -199,10 +204,12 @@ def load_backbone(path: str, layers: int, pretrained: bool, attention: str, seed
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 model = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
-    except OSError as error:
+    except ConfigError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:  # missing, no known model type, damaged
         raise MissingModelError(
             f"setting 'llm_path': {path!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder with "
-            f"config.json and weights, or a built-in model: {', '.join(assets.ASSETS)}"
+            f"config.json and weights, or a built-in model: {', '.join(BUILT_IN)}"
         ) from error
     finally:
         logging.set_verbosity(verbosity)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from recbole_hellm.errors import MissingModelError
+
 ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n",
@@ -35,12 +37,22 @@ def build_prompt(template: str, instruction: str, path: Callable[[], str], first
         instruction: What the template asks for.
         path: Gives the folder or name of the tokenizer; only asked for by a template with text.
         first_token: Id the input starts with.
+
+    Raises:
+        MissingModelError: If the template has text and the model no tokenizer.
     """
     if template == "none":
         return Prompt(before=(first_token,))
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path())
+    where = path()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError) as error:
+        raise MissingModelError(
+            f"setting 'prompt_template' = {template!r} needs a tokenizer, which {where} has not; put "
+            "tokenizer.json there or set prompt_template=none"
+        ) from error
     before, after = (
         tokenizer.encode(text.format(instruction=instruction), add_special_tokens=False) for text in ALPACA
     )

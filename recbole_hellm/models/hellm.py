@@ -30,6 +30,9 @@ from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 
+ROWS = 128
+"""Histories of like length scored in one pass: enough for the matrix products, few enough to need little padding."""
+
 
 class HeLLM(StagedRecommender, SequentialRecommender):
     """Multi-modal hypergraph enhanced LLM recommender (Guo et al. 2025, https://arxiv.org/abs/2504.10541).
@@ -149,10 +152,17 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             context = 1 + (torch.rand(lengths.shape, device=lengths.device) * lengths).long()
         return self.core.causal_loss(item_seq, mask, targets, context, self.tune.label_smoothing)
 
+    def _last_hidden(self, interaction: Any) -> Tensor:
+        """Return the state that predicts the next item of every row, shape ``[B, D]``; rows of like length together."""
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        order = torch.argsort(lengths, stable=True)
+        states = torch.cat([self.core.last_hidden(*self._inputs(interaction[rows])) for rows in order.split(ROWS)])
+        return torch.empty_like(states).index_copy_(0, order, states)
+
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Return the scores of the whole catalogue, shape ``[B, n_items]``; column 0 belongs to the padding id."""
-        return self.core(*self._inputs(interaction))
+        return self.core.head(self._last_hidden(interaction))
 
     def predict(self, interaction: Any) -> Tensor:
         """Return the score of the item named in each row, shape ``[B]``."""
-        return self.core.head.of_items(self.core.last_hidden(*self._inputs(interaction)), interaction[self.ITEM_ID])
+        return self.core.head.of_items(self._last_hidden(interaction), interaction[self.ITEM_ID])

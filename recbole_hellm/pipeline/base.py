@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_hellm import registry
 from recbole_hellm.artifacts import ArtifactStore, fingerprint
-from recbole_hellm.errors import ArtifactError
+from recbole_hellm.errors import ArtifactError, HellmError
 from recbole_hellm.results import peak_memory_mb, reset_peak_memory
 from recbole_hellm.views import TrainView
 
@@ -141,6 +141,7 @@ def run_stages(
             logger.info("stage %s: running", stage.name)
             with isolated_random_state(int(stage.settings().get("seed", 0))):
                 result = stage.run(context, {name: results[name] for name in stage.needs})
+            _check_finite(stage.name, result)
             store.save(stage.name, key, train.ids, result, about)
             status = "ran"
         keys[stage.name], results[stage.name] = key, result
@@ -148,6 +149,15 @@ def run_stages(
         records.append(StageRecord(stage.name, status, time.perf_counter() - started, peak_memory_mb(), path))
         logger.info("stage %s: %s in %.1f s, %s", stage.name, status, records[-1].seconds, path)
     return results, records
+
+
+def _check_finite(stage: str, result: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in result.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise HellmError(
+            f"stage {stage!r} ended with NaN or infinity in {', '.join(bad)}, so it is not kept; lower its learning "
+            "rate (pretrain_learning_rate, sequence_learning_rate)"
+        )
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class FeatureStage:
         encoder = text_encoder(self.spec.text_encoder)
         logger.info("encoding the text of %d items with %s", len(wanted), self.spec.text_encoder)
         vectors = encoder.encode([texts[token] for token in wanted])
-        return FeatureTable(name, vectors, tuple(wanted))
+        return FeatureTable(f"{name} of {context.item_file}", vectors, tuple(wanted))
 
 
 def text_encoder(name: str) -> Any:

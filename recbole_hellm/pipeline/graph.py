@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
+from recbole_hellm.errors import DataError
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 from recbole_hellm.pipeline.base import Results, StageContext
 from recbole_hellm.views import TrainView
@@ -100,5 +101,12 @@ class _SamplerData:
 
 
 def negative_sampler(train: TrainView) -> Any:
-    """Return RecBole's uniform negative sampler, which never gives a user an item of their training history."""
-    return Sampler(["train"], [_SamplerData(train)], "uniform").set_phase("train")
+    """Return RecBole's uniform negative sampler, which never gives a user an item of their training history.
+
+    Raises:
+        DataError: If a user took every item.
+    """
+    try:
+        return Sampler(["train"], [_SamplerData(train)], "uniform").set_phase("train")
+    except ValueError as error:
+        raise DataError(f"no item is left to sample as a negative: {error}") from error

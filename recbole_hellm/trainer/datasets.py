@@ -35,7 +35,7 @@ class SortedIds:
             if ftype == FeatureType.TOKEN:
                 feat[field] = new
             elif ftype == FeatureType.TOKEN_SEQ:
-                feat[field] = np.split(new, np.cumsum(feat[field].agg(len))[:-1])
+                feat[field] = np.split(new, np.cumsum(feat[field].map(len))[:-1])
 
 
 class HellmDataset(SortedIds, Dataset):

@@ -42,7 +42,7 @@ def test_missing_rows_and_zero_rows(caplog):
 
 @pytest.mark.parametrize("missing", ["mean", "zero", "error"])
 def test_no_overlap_is_always_an_error(missing):
-    with pytest.raises(DataError, match=r"no item of the data set has a vector \(ids here: a; items there: 1, 2\)"):
+    with pytest.raises(DataError, match=r"no item of the data set has a vector: its ids \(a, ...\) must be"):
         align(table([[1.0]], "a"), [PAD, "1", "2"], missing)
     with pytest.raises(DataError, match="no item of the data set"):
         align(table([[0.0]], "1"), [PAD, "1", "2"], missing)
