@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -60,6 +62,11 @@ def verify(golden: Path) -> list[Difference]:
             found = recompute(arrays, config)
         except KeyError as error:
             raise DataError(f"{path} or config.json lacks {error}: inputs, weights and sizes must be there") from error
+        except DataError:
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:  # shapes or ids that contradict each other
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path} or config.json holds arrays that do not fit together: {reason}") from error
         for key, value in found.items():
             if key not in arrays:
                 raise DataError(f"{path} lacks the output {key!r}")
@@ -89,5 +96,5 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; give a folder with config.json, stage1.npz, stage2.npz") from error
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a numpy archive: {error}") from error

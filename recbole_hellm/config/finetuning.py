@@ -65,12 +65,16 @@ class PrefixSpec(Spec):
     """Whether the graph context of the history enters it, or only learned vectors."""
     dropout: float = 0.3
     """Dropout of the two MLPs on the graph context."""
+    gain: float = 0.01
+    """What the prefix states' last norms start at; 1 is the paper. At 1 a frozen small model attends to little else
+    than the untrained prefix, and learns slowly."""
     rank: int = 16
     """Width of the graph vectors in the graph context; 0: as they are (paper)."""
 
     def __post_init__(self) -> None:
         self.require(self.len >= 0, "len", ">= 0")
         self.require(self.rank >= 0, "rank", ">= 0")
+        self.require(self.gain > 0, "gain", "positive")
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
 
 
@@ -98,11 +102,14 @@ class FinetuneSpec(Spec):
     """Whether the item slots hold graph vectors."""
     slot_norm: bool = True
     """Scale the item slots to the root mean square of the token embeddings."""
-    dropout: float = 0.3
+    dropout: float = 0.1
     """Dropout of the item vectors before, and of the hidden state after the backbone."""
     label_smoothing: float = 0.0
     """Share of the target's mass spread over the catalogue."""
-    warmup_epochs: float = 1.0
+    beta2: float = 0.999
+    """AdamW's memory of squared gradients. An item is a target every few hundred steps: with the paper's 0.95 its
+    gradient is forgotten in between, and the steps that push it down as a non-target undo what it learned."""
+    warmup_epochs: float = 0.5
     """Epochs of linear warm-up; afterwards a cosine falls to ``min_learning_rate``."""
     min_learning_rate: float = 5e-6
     """Learning rate at the end."""
@@ -112,5 +119,6 @@ class FinetuneSpec(Spec):
     def __post_init__(self) -> None:
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self.require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
+        self.require(0 < self.beta2 < 1, "beta2", "between 0 and 1")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", ">= 0")
         self.require(self.accumulation_steps > 0, "accumulation_steps", "positive")

@@ -206,8 +206,10 @@ def find_model(name: str) -> type:
         return registry.models.get(name)
     try:
         return get_recbole_model(name)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, ModuleNotFoundError) as error:
         known = [*registry.models, *recbole_model_names()]
+        if isinstance(error, ModuleNotFoundError) and name.lower() in map(str.lower, known):
+            raise ConfigError(f"model {name!r} cannot be loaded ({error}); install the missing package") from error
         raise ConfigError(
             f"unknown model {name!r}{nearest(name, known)}; known here: {', '.join(registry.models)}, "
             "and every model of RecBole"

@@ -114,7 +114,9 @@ def load_features(path: Path, ids_path: Path | None = None) -> FeatureTable:
     ids_path = ids_path or path.with_suffix(".ids.txt")
     matrix = _load_array(path)
     if matrix.dtype.kind != "f":
-        raise DataError(f"{path}: type must be float16, float32 or float64, got {matrix.dtype}: save array.astype('float32')")
+        raise DataError(
+            f"{path}: type must be float16, float32 or float64, got {matrix.dtype}: save array.astype('float32')"
+        )
     tokens = _load_ids(ids_path)
     with np.errstate(over="ignore"):
         vectors = matrix.astype(np.float32, copy=False)  # a float32 memory map stays one

@@ -144,7 +144,9 @@ class Backbone(nn.Module):
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with warnings.catch_warnings():  # transformers 5 renames the call
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.enable_input_require_grads()
 
 

@@ -23,8 +23,9 @@ class GraphPrefix(nn.Module):
         eps: Epsilon of the norms.
         rank: Project the graph vectors to this width before the Gram matrix; 0: not at all (the paper). At d = 64 the
             paper's MLPs hold 38 million weights, more than the part of a small language model they steer.
+        gain: Start of the last norms' weights; 1 is the paper.
 
-    **Differences:** ``rank``, where it is set; padding never enters ``G`` (the released code adds a real
+    **Differences:** ``rank`` and ``gain``, where they are set; padding never enters ``G`` (the released code adds a real
     item's vector for it in training).
     """
 
@@ -37,12 +38,15 @@ class GraphPrefix(nn.Module):
         dropout: float = 0.3,
         eps: float = 1e-5,
         rank: int = 0,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.graph_dim = graph_dim
         self.learned_keys = nn.Parameter(torch.randn(1, n_layers, length, width) * 0.02)
         self.learned_values = nn.Parameter(torch.randn(1, n_layers, length, width) * 0.02)
         self.key_norm, self.value_norm = nn.RMSNorm(width, eps=eps), nn.RMSNorm(width, eps=eps)
+        for norm in (self.key_norm, self.value_norm):
+            nn.init.constant_(norm.weight, gain)
         if graph_dim:
             self.reduce = nn.Linear(graph_dim, rank, bias=False) if rank else nn.Identity()
             context = (rank or graph_dim) ** 2

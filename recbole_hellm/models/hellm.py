@@ -93,7 +93,9 @@ class HeLLM(StagedRecommender, SequentialRecommender):
     def _prefix(self, backbone: Backbone, graph_dim: int) -> GraphPrefix:
         seen = graph_dim if self.prefix.graph else 0
         prefix = self.prefix
-        return GraphPrefix(backbone.n_layers, prefix.len, backbone.width, seen, prefix.dropout, rank=prefix.rank)
+        return GraphPrefix(
+            backbone.n_layers, prefix.len, backbone.width, seen, prefix.dropout, rank=prefix.rank, gain=prefix.gain
+        )
 
     def attach(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take the item vectors of the stages ``graph`` and ``sequence``."""
@@ -114,10 +116,15 @@ class HeLLM(StagedRecommender, SequentialRecommender):
                     self.prefix.len > 0 and self.prefix.graph and self.prefix.rank > 0,
                     f"prefix_rank={self.prefix.rank}: graph vectors are reduced before their Gram matrix",
                 ),
+                (
+                    self.prefix.len > 0 and self.prefix.gain != 1,
+                    f"prefix_gain={self.prefix.gain}: a quiet prefix at first",
+                ),
                 (self.llm.layers != -1, f"llm_layers={self.llm.layers}: only the first layers of the language model"),
                 (not self.llm.pretrained, "llm_pretrained=False: random language model"),
                 (self.loss_type != "CE", f"loss_type={self.loss_type} instead of cross-entropy"),
                 (self.tune.label_smoothing > 0, f"finetune_label_smoothing={self.tune.label_smoothing}"),
+                (self.tune.beta2 != 0.95, f"finetune_beta2={self.tune.beta2}: AdamW's memory is longer"),
                 (self.tune.dropout > 0, f"finetune_dropout={self.tune.dropout} on item vectors and last hidden state"),
             )
             if here

@@ -18,7 +18,8 @@ class ItemScoreHead(nn.Module):
 
     def __init__(self, width: int, n_items: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_items, width) * 0.02)
+        # Nearly zero: random logits of a wide hidden state would have to be unlearned item by item.
+        self.weight = nn.Parameter(torch.randn(n_items, width) * 0.002)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return logits ``[..., n_items]`` for hidden states ``[..., D]``."""

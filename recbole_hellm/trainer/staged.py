@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recbole_hellm.artifacts import ArtifactStore
 from recbole_hellm.config.specs import FinetuneSpec, RunSpec
-from recbole_hellm.errors import HellmError
+from recbole_hellm.errors import ArtifactError, HellmError
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages, run_stages
 from recbole_hellm.trainer.evaluation import EvaluationMixin
@@ -66,6 +66,25 @@ class StagedTrainer(EvaluationMixin, Trainer):
         # A model whose parameters depend on the stages (graphs) has none before they ran.
         return super()._build_optimizer(**kwargs) if any(True for _ in self.model.parameters()) else None
 
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Save as RecBole does, but through a scratch file: a full disk or a kill leaves the best model before."""
+        target = Path(kwargs.pop("saved_model_file", self.saved_model_file))
+        scratch = target.with_name(f".{target.name}.tmp")
+        try:
+            super()._save_checkpoint(epoch, verbose=False, saved_model_file=str(scratch), **kwargs)
+            if scratch.is_file():  # RecBole saves on the first process only
+                scratch.replace(target)
+        except (OSError, RuntimeError) as error:  # torch raises the latter when a disk is full
+            reason = " ".join(str(error).split())
+            raise ArtifactError(
+                f"model file {target} cannot be written ({reason}); free space there, or set checkpoint_dir to another "
+                "folder"
+            ) from error
+        finally:
+            scratch.unlink(missing_ok=True)
+        if verbose:
+            logger.info("model saved to %s", target)
+
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
             raise HellmError(
@@ -93,7 +112,7 @@ class FinetuneTrainer(StagedTrainer):
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95))
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, self.tune.beta2))
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False

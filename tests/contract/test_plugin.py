@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from recbole.config import Config
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 from recbole.model.sequential_recommender import GRU4Rec
@@ -117,21 +118,20 @@ def test_objective_function_runs(model, toy, recbole_start):
 
 
 def test_hyper_tuning_tries_our_settings(toy, tmp_path, recbole_start):
-    tried = []
-
-    def objective(config_dict, config_file_list=None):
-        tried.append(config_dict["lora_r"])
-        settings = {**toy(model="HeLLM", dataset=CHECKERBOARD), **config_dict}
-        return recbole_start.objective_function(settings, config_file_list, saved=False)
-
     (tmp_path / "space.txt").write_text("lora_r choice [0,2]\n")
-    tuning = HyperTuning(objective, params_file=str(tmp_path / "space.txt"), algo="exhaustive", early_stop=10)
+    (tmp_path / "fixed.yaml").write_text(yaml.safe_dump(toy(model="HeLLM", dataset=CHECKERBOARD)))
+    tuning = HyperTuning(
+        recbole_start.objective_function,
+        params_file=str(tmp_path / "space.txt"),
+        fixed_config_file_list=[str(tmp_path / "fixed.yaml")],
+        algo="exhaustive",
+    )
     tuning.run()
-    assert sorted(tried) == [0, 2]
-    scores = [result["best_valid_score"] for result in tuning.params2result.values()]
-    assert len(scores) == 2
-    assert tuning.best_score == max(scores)
-    assert tuning.best_params["lora_r"] in (0, 2)
+    scores = {name: result["best_valid_score"] for name, result in tuning.params2result.items()}
+    assert set(scores) == {"lora_r:0", "lora_r:2"}
+    assert tuning.best_score == max(scores.values())
+    assert scores[f"lora_r:{tuning.best_params['lora_r']}"] == tuning.best_score
+    assert scores["lora_r:0"] != scores["lora_r:2"], "the setting reached no model"
 
 
 def test_settings_of_our_yaml_reach_recboles_own_config(toy):
@@ -139,7 +139,9 @@ def test_settings_of_our_yaml_reach_recboles_own_config(toy):
     assert config["lora_targets"] == ["gate_proj", "up_proj", "down_proj"]
     assert config["finetune_targets"] == "all"
     assert config["metric_decimal_place"] == 6
-    untouched = Config("SASRec", CHECKERBOARD, config_dict={"data_path": toy()["data_path"], "train_neg_sample_args": None})
+    untouched = Config(
+        "SASRec", CHECKERBOARD, config_dict={"data_path": toy()["data_path"], "train_neg_sample_args": None}
+    )
     assert untouched["metric_decimal_place"] == 4
     assert untouched["finetune_targets"] is None
 

@@ -16,7 +16,7 @@ from recbole_hellm.trainer.evaluation import with_ranks
 TOPK = [1, 3, 5, 12]
 MODELS = ("HeLLM", "MMHCL", "TransitionCounts", "SASRec", "BPR")
 SEQUENTIAL = ("HeLLM", "TransitionCounts", "SASRec")
-RANDOM_SPLIT = {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user", "order": "RO", "mode": "full"}
+RANDOM_SPLIT = {"split": {"RS": [0.4, 0.2, 0.4]}, "group_by": "user", "order": "RO", "mode": "full"}
 
 
 def from_ranks(ranks):
@@ -34,12 +34,6 @@ def from_ranks(ranks):
         best = [sum(1 / math.log2(rank + 1) for rank in range(1, min(n, k) + 1)) for n in sizes]
         result[f"ndcg@{k}"] = np.mean([g / b for g, b in zip(gain, best, strict=True)])
     return result
-
-
-def trained(model, settings):
-    built = build(model, settings)
-    built.trainer.fit(built.train, None, saved=False)
-    return built
 
 
 @pytest.fixture
@@ -69,7 +63,7 @@ def test_ranks_give_recboles_metrics(model, evaluated):
 def test_ranks_give_recboles_metrics_with_several_targets(model, evaluated):
     result = evaluated(model, eval_args=RANDOM_SPLIT)
     ranks = result["trainer"].ranks
-    assert len(ranks["user"]) == 40 * 2
+    assert len(ranks["user"]) > 2 * 40
     for name, value in from_ranks(ranks).items():
         assert value == pytest.approx(result["test_result"][name], abs=1e-11), name
 
@@ -107,7 +101,7 @@ def masked(model, settings):
     config = HellmConfig(model, CHECKERBOARD, config_dict=settings)
     assert config["mask_history"] == settings.get("mask_history")
     built = build(model, settings)
-    built.model.eval()
+    built.trainer.evaluate(built.test, load_best_model=False)
     for interaction, history, rows, items in built.test:
         seen = interaction["item_id_list"] if model in SEQUENTIAL else None
         with torch.no_grad():
@@ -141,7 +135,7 @@ def test_mask_history_does_what_it_says(model, setting, hides, toy):
 
 def test_a_target_that_is_in_its_own_history_is_still_ranked(toy):
     built = build("HeLLM", toy(mask_history="yes"))
-    built.model.eval()
+    built.trainer.evaluate(built.test, load_best_model=False)
     interaction, history, rows, items = next(iter(built.test))
     interaction["item_id_list"][rows, 0] = items
     with torch.no_grad():

@@ -56,11 +56,9 @@ def stage_results(built):
 SETTINGS = [
     ("HeLLM", {}, 3),
     ("HeLLM", {"finetune_targets": "last"}, 3),
-    ("HeLLM", {"finetune_targets": "last", "loss_type": "BPR",
-               "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False,
-                                         "candidate_num": 0}}, 3),
+    ("HeLLM", {"finetune_targets": "last", "loss_type": "BPR"}, 3),
     ("MMHCL", {}, 1),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("model", "changes", "n_stages"), SETTINGS)
@@ -69,8 +67,10 @@ def test_held_out_events_reach_nothing_trained(model, changes, n_stages, toy, tm
         trained(model, toy(**changes, data_path=path, stage_cache_dir=str(tmp_path / f"stages{index}")))
         for index, path in enumerate(held_out_changed)
     )
-    held = [[batch[0]["item_id"] if "item_id" in batch[0].interaction else batch[3] for batch in built.test]
-            for built in (one, two)]  # fmt: skip
+    held = [
+        [batch[0]["item_id"] if "item_id" in batch[0].interaction else batch[3] for batch in built.test]
+        for built in (one, two)
+    ]
     assert not torch.equal(torch.cat(held[0]), torch.cat(held[1])), "the test events are not different at all"
     assert len(stage_results(one)) == n_stages
     assert stage_results(one) == stage_results(two)
