@@ -25,8 +25,8 @@ class GraphPrefix(nn.Module):
             paper's MLPs hold 38 million weights, more than the part of a small language model they steer.
         gain: Start of the last norms' weights; 1 is the paper.
 
-    **Differences:** ``rank`` and ``gain``, where they are set; padding never enters ``G`` (the released code adds a real
-    item's vector for it in training).
+    **Differences:** ``rank`` and ``gain``, where they are set; padding never enters ``G`` (the released code adds a
+    real item's vector for it in training).
     """
 
     def __init__(
