@@ -77,6 +77,8 @@ def run_recbole_hellm(
     clock, code = _Clock(), commit()  # the code as it was loaded, whatever is committed during a long run
     data, (train_data, valid_data, test_data) = load_data(config)
     logger.info("%d users, %d items, %d interactions", data.user_num - 1, data.item_num - 1, _interactions(data))
+    if max(config["topk"]) >= data.item_num:
+        raise ConfigError(f"setting 'topk' must be at most the {data.item_num - 1} items, got {config['topk']}")
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, train_data._dataset).to(config["device"])
     trainer = _trainer_class(config)(config, net)

@@ -23,6 +23,9 @@ class FeatureSpec(Spec):
     """What an item without a feature row gets: the mean of the others (paper), zeros (it joins no hyperedge of that
     modality), or an error."""
 
+    def __post_init__(self) -> None:
+        self.require(self.text_encoder != "", "text_encoder", "a name, folder or hub name")
+
 
 @dataclass(frozen=True)
 class GraphSpec(Spec):
