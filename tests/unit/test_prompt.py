@@ -7,13 +7,14 @@ from recbole_hellm.llm.prompt import ALPACA, Prompt, build_prompt
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     """A tokenizer of bytes, so that ids can be turned back into the exact text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tokenizer")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bytes_ = Tokenizer(models.BPE({"<s>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}, []))
     bytes_.pre_tokenizer, bytes_.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    bytes_.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     wrapped = PreTrainedTokenizerFast(tokenizer_object=bytes_, bos_token="<s>")
     wrapped.save_pretrained(folder)
     return folder, wrapped
