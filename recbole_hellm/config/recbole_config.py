@@ -104,9 +104,9 @@ def layered_settings(
     added = read_yaml(folder / "overall.yaml")
     root = outside.get("data_path", {**current, **added}["data_path"])
     for path in (
-        folder / "dataset" / f"{dataset}.yaml",
-        Path(root) / dataset / f"{dataset}.yaml",
         folder / "model" / f"{model}.yaml",
+        folder / "dataset" / f"{dataset}.yaml",  # after the model: it knows which item features there are
+        Path(root) / dataset / f"{dataset}.yaml",
     ):
         if path.is_file():
             added.update(read_yaml(path))
@@ -121,8 +121,8 @@ def layered_settings(
 class HellmConfig(Config):
     """Settings of one run.
 
-    Later sources win: RecBole's defaults, ``properties/overall.yaml``, ``properties/dataset/<name>.yaml``,
-    ``properties/model/<name>.yaml``, the preset, ``config_file_list``, ``config_dict``, ``argv``.
+    Later sources win: RecBole's defaults, ``properties/overall.yaml``, ``properties/model/<name>.yaml``,
+    ``properties/dataset/<name>.yaml``, the data set's own yaml, the preset, ``config_file_list``, ``config_dict``, ``argv``.
 
     Args:
         model: Name or class of a model, ours or RecBole's.

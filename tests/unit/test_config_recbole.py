@@ -41,7 +41,7 @@ def write(folder, **settings):
 
 
 def test_later_sources_win(tmp_path):
-    """Overall < dataset < model < preset < file < code < command line, one key at a time."""
+    """Overall < model < dataset < preset < file < code < command line, one key at a time."""
     write(tmp_path / "dataset" / "toy" / "toy.yaml", metric_decimal_place=5, epochs=111)
     write(tmp_path / "mine.yaml", train_batch_size=9, lora_r=3, prefix_len=4)
     plain = HellmConfig("HeLLM", "other")
@@ -49,7 +49,9 @@ def test_later_sources_win(tmp_path):
         "--preset=paper", "--lora_r=5", config_file_list=["mine.yaml"], config_dict={"lora_r": 4, "prefix_len": 6}
     )
     assert (plain["metric_decimal_place"], got["metric_decimal_place"]) == (6, 5)  # data set over overall
-    assert got["epochs"] == 20  # model over data set
+    assert plain["valid_metric"] == "NDCG@10"  # overall over RecBole
+    assert config()["epochs"] == 111  # data set over model
+    assert got["epochs"] == 20  # preset over data set
     assert (plain["prefix_rank"], got["prefix_rank"]) == (16, 0)  # preset over model
     assert (config("--preset=paper")["train_batch_size"], got["train_batch_size"]) == (7, 9)  # file over preset
     assert got["prefix_len"] == 6  # code over file
@@ -70,7 +72,6 @@ def test_yaml_of_the_data_set_beside_its_data_is_read(tmp_path):
     assert (got["MAX_ITEM_LIST_LENGTH"], got["data_path"]) == (7, str(Path("elsewhere") / "toy"))
 
 
-@pytest.mark.xfail(strict=True, reason="the model's yaml wins over the data set's, so images are never used unasked")
 @pytest.mark.parametrize("model", ["HeLLM", "MMHCL"])
 def test_a_data_set_says_which_features_it_has(model):
     got = config(model=model, dataset="amazon-toys")
