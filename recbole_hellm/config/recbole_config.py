@@ -122,7 +122,8 @@ class HellmConfig(Config):
     """Settings of one run.
 
     Later sources win: RecBole's defaults, ``properties/overall.yaml``, ``properties/model/<name>.yaml``,
-    ``properties/dataset/<name>.yaml``, the data set's own yaml, the preset, ``config_file_list``, ``config_dict``, ``argv``.
+    ``properties/dataset/<name>.yaml``, the data set's own yaml, the preset, ``config_file_list``, ``config_dict``,
+    ``argv``.
 
     Args:
         model: Name or class of a model, ours or RecBole's.
