@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from recbole_hellm.errors import ConfigError, DataError
 from recbole_hellm.hypergraph.structure import Hypergraph
@@ -36,6 +37,7 @@ def nearest_neighbour_hypergraph(
     k: int,
     present: Sequence[Tensor] | None = None,
     block_rows: int = 256,
+    show_progress: bool = False,
 ) -> Hypergraph:
     """Join items by their nearest neighbours in each modality, one hyperedge per item and modality.
 
@@ -56,6 +58,7 @@ def nearest_neighbour_hypergraph(
             neighbour in that modality. Without it only all-zero vectors are missing: mark a padding
             row here unless it is zero.
         block_rows: Items compared with all others at a time.
+        show_progress: Whether to draw a progress bar.
 
     Returns:
         A hypergraph with ``n_items`` nodes and ``len(modalities) * n_items`` hyperedges.
@@ -77,7 +80,8 @@ def nearest_neighbour_hypergraph(
     for m, features in enumerate(modalities):
         mask = None if present is None else present[m]
         ids, unit = _unit_rows(features, mask, n_items, m)
-        for start in range(0, ids.numel(), block_rows):
+        starts = range(0, ids.numel(), block_rows)
+        for start in tqdm(starts, desc=f"neighbours, modality {m + 1}", disable=not show_progress):
             row, column = _block_neighbours(unit, start, min(start + block_rows, ids.numel()), k)
             nodes.append(ids[row])
             edges.append(ids[column] + m * n_items)

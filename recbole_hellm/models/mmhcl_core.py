@@ -21,6 +21,7 @@ def build_encoder(
     n_users: int,
     n_items: int,
     features: Sequence[tuple[Tensor, Tensor]] = (),
+    show_progress: bool = False,
 ) -> HypergraphEncoder:
     """Build the graphs of a training split and the encoder over them.
 
@@ -32,12 +33,16 @@ def build_encoder(
         n_items: Item ids, padding included.
         features: By modality: vectors ``[n_items, d]`` and which items have one ``[n_items]``. Empty: no item
             hypergraph.
+        show_progress: Whether to draw a progress bar over the search for neighbours.
     """
     user_graph = shared_item_hypergraph(users, items, n_users, n_items) if spec.user_hypergraph else None
     item_graph = None
     if spec.item_hypergraph and features:
         item_graph = nearest_neighbour_hypergraph(
-            [vectors for vectors, _ in features], spec.neighbours, [present.bool() for _, present in features]
+            [vectors for vectors, _ in features],
+            spec.neighbours,
+            [present.bool() for _, present in features],
+            show_progress=show_progress,
         )
     return HypergraphEncoder(
         n_users=n_users,

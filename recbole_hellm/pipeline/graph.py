@@ -63,7 +63,9 @@ class GraphStage:
             logger.info("stage graph: no item features, the user hypergraph stands alone")
         features = [(earlier["features"][m], earlier["features"][f"{m}.present"]) for m in self.modalities]
         logger.info("stage graph: building the hypergraphs of %d interactions", len(train.user))
-        encoder = build_encoder(self.graph, train.user, train.item, train.n_users, train.n_items, features)
+        encoder = build_encoder(
+            self.graph, train.user, train.item, train.n_users, train.n_items, features, context.show_progress
+        )
         loss_of = MMHCLLoss(self.graph)
         optimizer = torch.optim.Adam(encoder.parameters(), lr=self.pretrain.learning_rate)
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.96 ** (epoch / 50))
