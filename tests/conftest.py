@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,18 @@ def shared() -> Path:
 def llm(tmp_path_factory) -> Path:
     """A random language model of a few thousand weights."""
     return tiny_llm(tmp_path_factory.mktemp("llm") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """RecBole sets level and handlers of the root logger; the next test must not inherit them."""
+    root = logging.getLogger()
+    level, handlers = root.level, set(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in set(root.handlers) - handlers:
+        if not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
 
 
 @pytest.fixture
