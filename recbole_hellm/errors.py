@@ -26,5 +26,8 @@ class MissingModelError(HellmError, FileNotFoundError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest of ``known``, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    names = list(known)
+    near = [entry for entry in names if entry.casefold() == name.casefold()] or difflib.get_close_matches(
+        name, names, n=1
+    )
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -32,7 +32,7 @@ from recbole_hellm.trainer.evaluation import with_ranks
 from recbole_hellm.trainer.loading import load_data
 from recbole_hellm.trainer.registration import trainer_for
 from recbole_hellm.trainer.staged import StagedTrainer
-from recbole_hellm.views import train_view
+from recbole_hellm.views import first_rows, train_view
 
 logger = getLogger(__name__)
 SHIPPED = "ml-100k"
@@ -92,12 +92,12 @@ def run_recbole_hellm(
     if isinstance(trainer, StagedTrainer):
         clock.records += [as_dict(record) for record in trainer.run_stages(train_data)]
         clock.start()
-    elif run.train_stage == "pretrain":  # RecBole's two-stage models (S3Rec) save what pre_model_path names
+    elif run.only_pretrains:  # RecBole's two-stage models (S3Rec, RaCT) save what pre_model_path names
         trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
         clock.stop("pretraining")
     ranks: dict[str, dict[str, np.ndarray]] = {}
-    if run.train_stage == "pretrain":
-        logger.info("train_stage=pretrain: the model itself is not trained")
+    if run.only_pretrains:
+        logger.info("train_stage=%s: the model itself is not trained", run.train_stage)
     else:
         ranks = _train_and_test(config, trainer, (train_data, valid_data, test_data), saved, outcome, clock)
     write_result(path, {**_about(config, data, net, trainer, clock.records), "commit": code, **outcome}, ranks)
@@ -198,7 +198,7 @@ def _now() -> str:
 def _interactions(data: Any) -> int:
     """Count the interactions of a data set, those included that RecBole's rows (history, next item) hide."""
     feat, length = data.inter_feat, getattr(data, "item_list_length_field", None)
-    hidden = 0 if length is None else int((feat[length] == 1).sum())
+    hidden = 0 if length is None else len(first_rows(feat[data.uid_field], feat[length]))
     return len(feat) + hidden + len(getattr(data, "single_interactions", ()))
 
 
@@ -206,7 +206,7 @@ def _about(config: Any, data: Any, net: Any, trainer: Any, stages: list[dict[str
     """Return what identifies a run."""
     settings = {key: value for key, value in config.final_config_dict.items() if key != "device"}
     parameters = list(net.parameters())
-    mask = settings.get("mask_history", "auto")
+    mask = RunSpec.from_config(settings).mask_history
     general = config["MODEL_TYPE"].name == "GENERAL"
     return {
         "model": config["model"],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,13 +88,25 @@ def train_view(dataset: Any) -> TrainView:
     users, items = feat[uid], feat[iid]
     list_field = iid + dataset.config["LIST_SUFFIX"]
     if list_field in feat.interaction:
-        first = feat[dataset.item_list_length_field] == 1
+        first = first_rows(users, feat[dataset.item_list_length_field])
         users, items = torch.cat([users[first], users]), torch.cat([feat[list_field][first, 0], items])
         single = getattr(dataset, "single_interactions", None)
         if single is not None:
             users, items = torch.cat([users, single[:, 0]]), torch.cat([items, single[:, 1]])
     order = torch.argsort(users, stable=True)
     return TrainView(users[order], items[order], _tokens(dataset, uid), _tokens(dataset, iid))
+
+
+def first_rows(users: Tensor, lengths: Tensor) -> Tensor:
+    """Return the row of every user whose history is the user's first item alone.
+
+    Args:
+        users: User of each row (history, next item), each user's rows in time order, shape ``[N]``.
+        lengths: History length of each row, shape ``[N]``; with ``MAX_ITEM_LIST_LENGTH=1`` all are 1.
+    """
+    short = torch.nonzero(lengths == 1).flatten()
+    _, place = np.unique(users[short].cpu().numpy(), return_index=True)
+    return short[torch.from_numpy(place).to(short.device)]
 
 
 def _tokens(dataset: Any, field: str) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"settings file {path} does not exist; check the path")
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"settings file {path} is no valid yaml: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"settings file {path} must hold 'key: value' lines, got a {type(settings).__name__}")
@@ -88,6 +88,18 @@ def preset_settings(model: str, preset: str) -> dict[str, Any]:
     return read_yaml(known[preset])
 
 
+def merged(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` overridden by ``more``; what ``more`` does not name of ``eval_args`` stays.
+
+    RecBole would fill the rest of ``eval_args`` with its own defaults: a random split in random order.
+    """
+    both = {**settings, **more}
+    here, there = settings.get("eval_args"), more.get("eval_args")
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        both["eval_args"] = {**here, **there}
+    return both
+
+
 def layered_settings(
     model: str, model_class: Any, dataset: str, current: Mapping[str, Any], outside: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -109,7 +121,7 @@ def layered_settings(
         Path(root) / dataset / f"{dataset}.yaml",
     ):
         if path.is_file():
-            added.update(read_yaml(path))
+            added = merged(added, read_yaml(path))
     added.update(preset_settings(model, str(outside.get("preset") or "default")))
     loss = {**current, **added, **outside}.get("loss_type")
     if model_class.type == ModelType.SEQUENTIAL and loss == "CE":
@@ -184,6 +196,9 @@ class HellmConfig(Config):
         known |= {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118 (not a mapping)
         known |= {key for group in self.parameters.values() for key in group}
         reject_unknown(outside, known)
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        return merged(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self) -> None:
         check_recbole_values(self.final_config_dict)  # before RecBole stumbles over them

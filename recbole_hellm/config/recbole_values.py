@@ -84,6 +84,9 @@ def check_recbole_values(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"setting 'eval_args' must be a mapping (split, order, group_by, mode), got {settings['eval_args']!r}"
         )
+    clip = settings.get("clip_grad_norm")
+    if clip and not isinstance(clip, Mapping):  # found out by RecBole only after the stages
+        raise ConfigError(f"setting 'clip_grad_norm' must be a mapping such as {{max_norm: 1.0}}, got {clip!r}")
 
 
 def check_loss_type(settings: Mapping[str, Any]) -> None:

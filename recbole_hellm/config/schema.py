@@ -13,6 +13,9 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 
 from recbole_hellm.errors import ConfigError, nearest
 
+YAML_WORDS = {"True": "yes", "False": "no", "None": "none"}
+"""What yaml and RecBole make of the bare words ``yes``, ``no`` and ``none``, which some settings have as choices."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -76,6 +79,9 @@ def convert(key: str, value: Any, want: Any) -> Any:
 
 
 def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    word = YAML_WORDS.get(str(value)) if value is None or isinstance(value, bool) else None
+    if word in allowed and value not in allowed:
+        return word
     if value not in allowed or isinstance(value, bool) != any(isinstance(a, bool) and a == value for a in allowed):
         hint = nearest(str(value), [str(a) for a in allowed])
         raise ConfigError(f"setting {key!r} must be one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")

@@ -32,9 +32,9 @@ __all__ = [
 class RunSpec(Spec):
     """What a run does around the model."""
 
-    train_stage: Literal["auto", "pretrain", "finetune"] = "auto"
+    train_stage: Literal["auto", "pretrain", "finetune", "actor_pretrain", "critic_pretrain"] = "auto"
     """``auto`` runs every missing stage, then fine-tunes; ``pretrain`` ends after the stages; ``finetune`` refuses
-    to run when a stage is missing."""
+    to run when a stage is missing. The last two are RecBole's, for its RaCT alone."""
     stage_cache_dir: str = "saved/stages"
     """Folder of finished stages, reused when nothing that decides them changed."""
     result_file: str = ""
@@ -42,6 +42,11 @@ class RunSpec(Spec):
     mask_history: Literal["auto", "yes", "no"] = "auto"
     """Whether items of the history are left out of the ranking; ``auto`` is RecBole's way: general models yes,
     sequential models no."""
+
+    @property
+    def only_pretrains(self) -> bool:
+        """Whether the run ends before the model itself is trained."""
+        return self.train_stage.endswith("pretrain")
 
 
 SPECS: tuple[type[Spec], ...] = (
@@ -65,6 +70,9 @@ def check_together(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Naming both settings and the way out.
     """
+    stage = RunSpec.from_config(settings).train_stage
+    if stage not in ("auto", "pretrain", "finetune"):
+        raise ConfigError(f"setting 'train_stage' must be one of 'auto', 'pretrain', 'finetune', got {stage!r}")
     llm, prefix = BackboneSpec.from_config(settings), PrefixSpec.from_config(settings)
     prompt, tune = PromptSpec.from_config(settings), FinetuneSpec.from_config(settings)
     if llm.gradient_checkpointing and prefix.len > 0:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from recbole_hellm.config.specs import (
     BackboneSpec,
+    FeatureSpec,
     FinetuneSpec,
     GraphSpec,
     LoraSpec,
@@ -54,6 +55,7 @@ class HeLLM(StagedRecommender, SequentialRecommender):
         self.llm, self.lora = BackboneSpec.from_config(settings), LoraSpec.from_config(settings)
         self.prefix, self.prompt = PrefixSpec.from_config(settings), PromptSpec.from_config(settings)
         self.graph, self.sequence = GraphSpec.from_config(settings), SequenceSpec.from_config(settings)
+        self.features = FeatureSpec.from_config(settings)
         self.tune = FinetuneSpec.from_config(settings)
         self.loss_type = settings.get("loss_type", "CE")
         if self.loss_type not in ("CE", "BPR"):
@@ -119,6 +121,17 @@ class HeLLM(StagedRecommender, SequentialRecommender):
                 (
                     self.prefix.len > 0 and self.prefix.gain != 1,
                     f"prefix_gain={self.prefix.gain}: a quiet prefix at first",
+                ),
+                (self.prefix.len == 0 or not self.prefix.graph, "no graph context in the layers' keys and values"),
+                (self.lora.r == 0, "lora_r=0: no LoRA"),
+                (self.lora.r > 0 and self.lora.dropout != 0.05, f"lora_dropout={self.lora.dropout} instead of 0.05"),
+                (
+                    "graph" in self.needs and self.graph.contrast == "batch",
+                    "graph_contrast=batch: stage 1 contrasts the nodes of a batch, not all",
+                ),
+                (
+                    "graph" in self.needs and self.features.feature_missing == "zero",
+                    "feature_missing=zero: an item without a feature joins no hyperedge of that modality",
                 ),
                 (self.llm.layers != -1, f"llm_layers={self.llm.layers}: only the first layers of the language model"),
                 (not self.llm.pretrained, "llm_pretrained=False: random language model"),

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_hellm.config.specs import RunSpec
+
 Columns = dict[str, np.ndarray]
 
 
@@ -42,7 +44,7 @@ class EvaluationMixin:
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         interaction, history, positive_row, positive_item = batched_data
-        mask = self.config["mask_history"] or "auto"  # type: ignore[attr-defined]
+        mask = RunSpec.from_config(self.config.final_config_dict).mask_history  # type: ignore[attr-defined]
         if mask == "no":
             batched_data = (interaction, None, positive_row, positive_item)
         out = super()._full_sort_batch_eval(batched_data)  # type: ignore[misc]

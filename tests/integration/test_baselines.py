@@ -94,6 +94,16 @@ def test_s3rec_pretrains_then_finetunes(run):
     assert evaluated_again(result) == result["test_result"]
 
 
+def test_ract_runs_its_three_stages(run):
+    saved = None
+    for stage in ("actor_pretrain", "critic_pretrain"):
+        given = {"train_stage": stage, "pretrain_epochs": 1, "save_step": 1}
+        saved = run("RaCT", **given, **({"pre_model_path": saved} if saved else {}))["trainer"].saved_model_file
+        assert Path(saved).is_file()
+    result = run("RaCT", train_stage="finetune", pre_model_path=saved)
+    assert result["test_result"]["recall@20"] > 0
+
+
 def test_baselines_and_ours_are_tested_on_the_same_events(run):
     """Same users, same targets, whatever ids a model's data set gave them."""
     ranks = {model: run(model)["trainer"].ranks for model in ("BPR", "GRU4Rec", "TransitionCounts")}

@@ -157,3 +157,17 @@ def test_recboles_own_trainers_get_ranks_once():
 def test_a_baseline_is_masked_as_ours_are(mask, evaluated):
     results = {model: evaluated(model, mask_history=mask)["config"]["mask_history"] for model in ("SASRec", "BPR")}
     assert set(results.values()) == {mask}
+
+
+@pytest.mark.parametrize(("written", "hides"), [("yes", True), ("no", False)])
+@pytest.mark.parametrize("model", ["HeLLM", "MMHCL"])
+def test_mask_history_as_written_on_the_command_line(model, written, hides, toy):
+    """yaml reads the bare words yes and no as true and false."""
+    built = build(model, toy())
+    value = HellmConfig(model, CHECKERBOARD, config_dict=toy(), argv=[f"--mask_history={written}"])["mask_history"]
+    built.config["mask_history"] = value
+    interaction, history, rows, items = next(iter(built.test))
+    built.trainer.evaluate(built.test, load_best_model=False)
+    with torch.no_grad():
+        scores = built.trainer._full_sort_batch_eval((interaction, history, rows, items))[1]
+    assert bool(torch.isneginf(scores[:, 1:]).any()) == hides

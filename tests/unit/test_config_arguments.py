@@ -89,10 +89,11 @@ def test_what_python_prints_is_read_back(value):
 
 
 @pytest.mark.parametrize(("text", "message"), [("- a\n- b\n", "must hold 'key: value' lines, got a list"),
-                                               ("a: [1\n", "is no valid yaml"), (None, "does not exist")])  # fmt: skip
+                                               ("a: [1\n", "is no valid yaml"), (None, "does not exist"),
+                                               ("epochs: 1  # \xe9\n", "is no valid yaml")])  # fmt: skip
 def test_a_broken_settings_file_is_named(tmp_path, text, message):
     if text is not None:
-        (tmp_path / "x.yaml").write_text(text)
+        (tmp_path / "x.yaml").write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=f"settings file .*x.yaml {message}") as error:
         read_yaml(tmp_path / "x.yaml")
     assert "\n" not in str(error.value)

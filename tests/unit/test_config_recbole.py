@@ -123,6 +123,9 @@ def test_a_sequential_model_with_bpr_loss_keeps_its_negatives():
          "(metrics x topk), got 'NDCG@7' (did you mean 'NDCG@5'?)"),
         (["--loss_type=BCE"], "setting 'loss_type' must be one of 'CE', 'BPR', got 'BCE'"),
         (["--eval_args=full"], "setting 'eval_args' must be a mapping (split, order, group_by, mode), got 'full'"),
+        (["--train_stage=actor_pretrain"], "setting 'train_stage' must be one of 'auto', 'pretrain', 'finetune', got "
+         "'actor_pretrain'"),
+        (["--clip_grad_norm=1.0"], "setting 'clip_grad_norm' must be a mapping such as {max_norm: 1.0}, got 1.0"),
         (["--prefix_len=1", "--llm_gradient_checkpointing=True"], "setting 'llm_gradient_checkpointing' excludes "
          "'prefix_len' > 0, got 1: transformers drops the key/value prefix when it recomputes a layer; set one of the "
          "two off"),
@@ -143,6 +146,19 @@ def test_metrics_without_cutoff_choose_the_epoch_too():
     args = SPLIT.replace("full", "labeled").replace("valid_and_test", "valid_and_test")
     got = config("--metrics=[AUC]", "--valid_metric=AUC", f"--eval_args={args}", model="BPR")
     assert got["valid_metric"] == "AUC"
+
+
+@pytest.mark.parametrize("model", ["HeLLM", "BPR"])
+@pytest.mark.parametrize("source", ["argument", "own yaml"])
+def test_eval_args_named_in_part_keep_the_rest(model, source, tmp_path):
+    """RecBole's defaults for the rest are a random split in random order."""
+    if source == "own yaml":
+        write(tmp_path / "d" / "toy" / "toy.yaml", eval_args={"mode": "uni5"})
+        got = config(f"--data_path={tmp_path / 'd'}", model=model)["eval_args"]
+    else:
+        got = config("--eval_args={mode: uni5}", model=model)["eval_args"]
+    assert got["mode"] == {"valid": "uni5", "test": "uni5"}
+    assert (got["split"], got["order"], got["group_by"]) == ({"LS": "valid_and_test"}, "TO", "user")
 
 
 def test_what_recbole_refuses_becomes_one_line():

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hellm.config.schema import Spec, convert
-from recbole_hellm.config.specs import SPECS, FinetuneSpec, LoraSpec, PrefixSpec, SequenceSpec, check_together
+from recbole_hellm.config.specs import (
+    SPECS,
+    FinetuneSpec,
+    LoraSpec,
+    PrefixSpec,
+    PromptSpec,
+    RunSpec,
+    SequenceSpec,
+    check_together,
+)
 from recbole_hellm.errors import ConfigError
 
 
@@ -78,6 +87,26 @@ def test_true_is_no_one_and_one_is_no_true():
             convert("x", value, allowed)
     assert convert("x", 1, Literal[1, 2]) == 1
     assert convert("x", True, Literal[True]) is True
+
+
+@pytest.mark.parametrize(
+    ("spec", "key", "read", "meant"),
+    [
+        (RunSpec, "mask_history", True, "yes"),
+        (RunSpec, "mask_history", False, "no"),
+        (PromptSpec, "prompt_template", None, "none"),
+    ],
+)
+def test_a_choice_that_is_a_word_of_yaml_may_stand_unquoted(spec, key, read, meant):
+    assert getattr(spec.from_config({key: read}), key.split("_", 1)[-1] if spec.prefix else key) == meant
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"), [(True, Literal["auto"]), (None, Literal["yes"]), ("True", Literal["yes"])]
+)
+def test_a_word_of_yaml_that_is_no_choice_is_refused(value, allowed):
+    with pytest.raises(ConfigError):
+        convert("x", value, allowed)
 
 
 def test_the_few_conversions_there_are():

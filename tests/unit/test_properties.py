@@ -108,6 +108,24 @@ def test_the_paper_preset_is_the_published_architecture():
     assert {key: paper[key] for key in want} == want
 
 
+def test_every_architectural_departure_of_the_default_preset_is_printed(tmp_path, monkeypatch):
+    from recbole_hellm.testing import checkerboard_settings, tiny_llm
+    from recbole_hellm.testing.building import build
+
+    monkeypatch.chdir(tmp_path)
+    small = checkerboard_settings(tmp_path, tiny_llm(tmp_path / "llm"))
+    default = read_yaml(properties_dir() / "model" / "HeLLM.yaml")
+    paper = preset_settings("HeLLM", "paper")
+    schedule = {"pretrain_batch_size", "pretrain_learning_rate", "pretrain_epochs", "learning_rate", "train_batch_size"}
+    differ = {key for key in paper if default[key] != paper[key]} - schedule - {"finetune_warmup_epochs"}
+    assert len(differ) == 11
+    lines = build("HeLLM", {**small, **{key: default[key] for key in differ}, "llm_layers": 1}).model.departures()
+    assert {key for key in differ if any(line.startswith(key) for line in lines)} == differ
+    neither = differ - {"prompt_template"}  # the toy model has no tokenizer
+    lines = build("HeLLM", {**small, **{key: paper[key] for key in neither}}).model.departures()
+    assert [line.partition("=")[0] for line in lines] == ["prompt_template"]
+
+
 def test_an_unknown_preset_gives_the_near_name_and_all_known():
     with pytest.raises(ConfigError) as error:
         preset_settings("HeLLM", "papr")

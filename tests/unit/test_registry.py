@@ -77,3 +77,9 @@ def test_importing_the_tables_loads_no_model_library():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_near_name_ignores_case():
+    assert nearest("hellm", ["SASRec", "HeLLM"]) == " (did you mean 'HeLLM'?)"
+    assert nearest("SASREC", ["SASRec", "BPR"]) == " (did you mean 'SASRec'?)"
+    assert nearest("zzz", ["SASRec", "BPR"]) == ""

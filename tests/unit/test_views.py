@@ -135,3 +135,14 @@ def test_negatives_are_never_training_positives():
     assert all(1 <= item <= 50 for _, item in pairs)
     assert (2, 50) in pairs  # the only item user 2 lacks
     assert len(pairs) > 80
+
+
+def test_histories_of_one_item_hold_every_event_once(histories, tmp_path, monkeypatch):
+    """With MAX_ITEM_LIST_LENGTH=1 every row has the length of a user's first."""
+    monkeypatch.chdir(tmp_path)
+    of = splits(tmp_path, "HeLLM", MAX_ITEM_LIST_LENGTH=1)
+    view = train_view(of[0]._dataset)
+    for user, items in histories.items():
+        own = view.item[view.user == view.user_tokens.index(user)]
+        kept = items[: len(items) - min(2, HELD_OUT["sequential"].get(user, 2))]
+        assert [view.item_tokens[item] for item in own] == kept, user
