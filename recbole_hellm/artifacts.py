@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from safetensors import SafetensorError
@@ -42,13 +41,12 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` through a temporary file, so that a crash leaves the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    scratch = path.with_name(f".{path.name}-{token_hex(8)}")  # not by tempfile: others may read what a run leaves
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).replace(path)
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
     except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
 
 
@@ -112,8 +110,9 @@ class ArtifactStore:
 
     def _save(self, stage: str, target: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{stage}-", dir=self.root))
+        scratch = self.root / f".{stage}-{token_hex(8)}"
         try:
+            scratch.mkdir()
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(plain, scratch / "tensors.safetensors")
             document = {**manifest, "sha256": file_digest(scratch / "tensors.safetensors")}

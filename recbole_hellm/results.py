@@ -105,7 +105,7 @@ def write_result(path: Path, result: Mapping[str, Any], ranks: Mapping[str, Mapp
     Raises:
         ArtifactError: If a file cannot be written; neither of the two is left behind then.
     """
-    side = path.with_suffix(".ranks.npz")
+    side = path.with_name(path.name.removesuffix(".json") + ".ranks.npz")
     arrays = {f"{phase}_{name}": array for phase, columns in ranks.items() for name, array in columns.items()}
     scratch = side.with_name(f".{side.stem}.tmp.npz")
     document = {**plain(result), "ranks_file": side.name}

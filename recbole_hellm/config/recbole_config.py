@@ -15,7 +15,7 @@ from recbole.utils import get_model as get_recbole_model
 from recbole_hellm import registry
 from recbole_hellm.config.recbole_values import check_loss_type, check_recbole_values
 from recbole_hellm.config.resources import properties_dir
-from recbole_hellm.config.specs import SPECS, check_together
+from recbole_hellm.config.specs import SPECS, check_recbole_keys, check_together
 from recbole_hellm.errors import ConfigError, nearest
 
 FRAMEWORK_KEYS = frozenset(
@@ -162,6 +162,7 @@ class HellmConfig(Config):
             for spec in SPECS:
                 spec.from_config(self.final_config_dict)
             check_together(self.final_config_dict)
+            check_recbole_keys(self.final_config_dict)
             check_loss_type(self.final_config_dict)
 
     def _load_cmd_line(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "RunSpec",
     "SequenceSpec",
     "TransitionSpec",
+    "check_recbole_keys",
     "check_together",
 ]
 
@@ -62,6 +63,25 @@ SPECS: tuple[type[Spec], ...] = (
     FinetuneSpec,
     TransitionSpec,
 )
+
+
+def check_recbole_keys(settings: Mapping[str, Any]) -> None:
+    """Check RecBole's own settings where this package's models go another way than RecBole's trainer or sampler.
+
+    Args:
+        settings: Final settings of a model of this package.
+
+    Raises:
+        ConfigError: Naming the setting and the way out.
+    """
+    negatives = settings.get("train_neg_sample_args") or {}
+    if negatives.get("distribution") == "popularity":
+        raise ConfigError(
+            "setting 'train_neg_sample_args' with distribution 'popularity' draws by RecBole's counts of training, "
+            "validation and test events together; use distribution uniform"
+        )
+    if settings.get("enable_amp"):
+        raise ConfigError("setting 'enable_amp' has no effect here; set llm_precision=bf16 for the language model")
 
 
 def check_together(settings: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recbole_hellm.artifacts import ArtifactStore
 from recbole_hellm.config.specs import FinetuneSpec, RunSpec
-from recbole_hellm.errors import ArtifactError, HellmError
+from recbole_hellm.errors import ArtifactError, ConfigError, HellmError
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages, run_stages
 from recbole_hellm.trainer.evaluation import EvaluationMixin
@@ -104,9 +104,10 @@ class FinetuneTrainer(StagedTrainer):
         super().__init__(config, model)
         self._generator = torch.Generator().manual_seed(int(config["seed"]))
         self._scheduler: torch.optim.lr_scheduler.LambdaLR | None = None
-        self.samples_per_second = 0.0
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        if self.learner.lower() not in ("adam", "adamw"):  # RecBole's default is adam
+            raise ConfigError(f"setting 'learner' must be adamw for this model, got {self.learner!r}")
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         groups = [
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},

@@ -208,3 +208,11 @@ def test_names_of_recboles_models_are_found():
 def test_model_and_data_set_are_required(given, missing):
     with pytest.raises(ConfigError, match=f"setting '{missing}' is required: give --{missing}=NAME"):
         HellmConfig(**given)
+
+
+def test_recbole_keys_that_would_mislead_are_refused():
+    popular = {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 1}}
+    with pytest.raises(ConfigError, match="validation and\\s+test events together; use distribution uniform"):
+        config(config_dict={"loss_type": "BPR", "finetune_targets": "last", **popular})
+    with pytest.raises(ConfigError, match="'enable_amp' has no effect here; set llm_precision"):
+        config("--enable_amp=True")
