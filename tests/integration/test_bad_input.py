@@ -183,3 +183,7 @@ def test_a_stage_that_ends_in_nan_is_not_kept(train, made):
     assert "stage 'graph' " in lines[0]
     assert "pretrain_learning_rate" in lines[0]
     assert {name.split("-")[0] for name in made()} == {"stages/features"}
+
+
+def test_another_optimiser_is_refused_rather_than_ignored(refused):
+    assert refused("--learner=sgd") == "setting 'learner' must be adamw for this model, got 'sgd'"
