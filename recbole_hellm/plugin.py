@@ -35,18 +35,19 @@ def register() -> None:
     Idempotent; call it again after ``registry.models.add`` to use RecBole's own entry points on the new model.
     """
     for name in registry.models:
-        kind = BUILT_IN.get(name) or _kind(registry.models.get(name))
-        module = f"recbole.model.{kind}.{name.lower()}"
+        module = f"recbole.model.{_kind(name)}.{name.lower()}"
         sys.modules.setdefault(module, _ModelModule(module, name))
     _register_trainers()
     _register_datasets()
     _hook_settings()
 
 
-def _kind(model_class: Any) -> str:
+def _kind(name: str) -> str:
+    if name in BUILT_IN:
+        return BUILT_IN[name]
     from recbole.utils import ModelType
 
-    return SEQUENTIAL if model_class.type == ModelType.SEQUENTIAL else GENERAL
+    return SEQUENTIAL if registry.models.get(name).type == ModelType.SEQUENTIAL else GENERAL
 
 
 def _register_trainers() -> None:
@@ -56,7 +57,7 @@ def _register_trainers() -> None:
 
     for name in registry.models:
         attribute = f"{name}Trainer"
-        if not hasattr(recbole.trainer, attribute) and (name in BUILT_IN or trainer_for(name) is not None):
+        if not hasattr(recbole.trainer, attribute):
             setattr(recbole.trainer, attribute, trainer_for(name))
 
 
@@ -66,8 +67,7 @@ def _register_datasets() -> None:
     from recbole_hellm.trainer.datasets import HellmDataset, HellmSequentialDataset
 
     for name in registry.models:
-        kind = BUILT_IN.get(name) or _kind(registry.models.get(name))
-        chosen = HellmSequentialDataset if kind == SEQUENTIAL else HellmDataset
+        chosen = HellmSequentialDataset if _kind(name) == SEQUENTIAL else HellmDataset
         if not hasattr(datasets, f"{name}Dataset"):
             setattr(datasets, f"{name}Dataset", chosen)
 

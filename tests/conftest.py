@@ -2,6 +2,8 @@
 
 import logging
 import os
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -27,6 +29,22 @@ def shared() -> Path:
 def llm(tmp_path_factory) -> Path:
     """A random language model of a few thousand weights."""
     return tiny_llm(tmp_path_factory.mktemp("llm") / "tiny")
+
+
+@pytest.fixture
+def disk_full():
+    """A context that lets no file of this process grow beyond some bytes, as a full disk does."""
+
+    @contextmanager
+    def limit(n_bytes):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture(autouse=True)

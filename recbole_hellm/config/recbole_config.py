@@ -189,10 +189,9 @@ class HellmConfig(Config):
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        outside = self.external_config_dict
-        self.internal_config_dict.update(
-            layered_settings(model, model_class, dataset, self.internal_config_dict, outside)
-        )
+        outside, settings = self.external_config_dict, self.internal_config_dict
+        if model not in registry.models:  # for this package's models the plugin's hook in RecBole's Config has done it
+            settings.update(layered_settings(model, model_class, dataset, settings, outside))
         known = set(self.internal_config_dict) | FRAMEWORK_KEYS
         known |= {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118 (not a mapping)
         known |= {key for group in self.parameters.values() for key in group}

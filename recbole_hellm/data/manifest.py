@@ -1,23 +1,17 @@
 """The manifest of a prepared data set: counts, checksums, and whether a folder still fits it."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from recbole_hellm.artifacts import file_digest
 from recbole_hellm.errors import DataError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Raised whenever the same source would give other files."""
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_source(name: str, layout: str, files: Iterable[Path], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +21,7 @@ def describe_source(name: str, layout: str, files: Iterable[Path], options: Mapp
         DataError: If a source file cannot be read.
     """
     try:
-        checksums = {file.name: sha256_file(file) for file in files}
+        checksums = {file.name: file_digest(file) for file in files}
     except OSError as error:
         raise DataError(f"file {error.filename} cannot be read ({error.strerror}): copy the complete folder") from error
     return {
@@ -42,7 +36,7 @@ def write_manifest(folder: Path, inputs: Mapping[str, Any], results: Mapping[str
     """Write ``manifest.json`` over all files in ``folder``, which must be complete."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     written = {
-        file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+        file.relative_to(folder).as_posix(): {"sha256": file_digest(file), "bytes": file.stat().st_size}
         for file in files
     }
     manifest = {**inputs, "package_version": package_version(), **results, "files": written}
@@ -84,7 +78,7 @@ def difference(folder: Path, inputs: Mapping[str, Any]) -> str:
         path = folder / file
         if not path.is_file():
             return f"file {file} is missing"
-        if sha256_file(path) != facts["sha256"]:
+        if file_digest(path) != facts["sha256"]:
             return f"file {file} was changed"
     return ""
 

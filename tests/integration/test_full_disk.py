@@ -1,48 +1,26 @@
 """A disk that is full, or a folder that cannot be written to: one line, and nothing half written."""
 
-import resource
-from contextlib import contextmanager
-
 from recbole_hellm import artifacts, quick_start
 from recbole_hellm.trainer.staged import StagedTrainer
 
 
-@contextmanager
-def disk_full(n_bytes):
-    """Let no file of this process grow beyond ``n_bytes``, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def on_a_full_disk(function, n_bytes):
-    def call(*args, **kwargs):
-        with disk_full(n_bytes):
-            return function(*args, **kwargs)
-
-    return call
-
-
-def test_a_disk_full_during_a_stage(refused, monkeypatch):
-    monkeypatch.setattr(artifacts, "save_file", on_a_full_disk(artifacts.save_file, 300))
+def test_a_disk_full_during_a_stage(refused, disk_full, monkeypatch):
+    monkeypatch.setattr(artifacts, "save_file", disk_full(300)(artifacts.save_file))
     message = refused()
     assert message.startswith("result of stage 'features' cannot be written to ")
     assert message.endswith("; free space there, or set stage_cache_dir to a folder that can be written to")
 
 
-def test_a_disk_full_during_the_result(train, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(quick_start, "write_result", on_a_full_disk(quick_start.write_result, 500))
+def test_a_disk_full_during_the_result(train, made, disk_full, tmp_path, monkeypatch):
+    monkeypatch.setattr(quick_start, "write_result", disk_full(500)(quick_start.write_result))
     code, lines = train()
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith(f"result file {tmp_path / 'result.json'} cannot be written (File too large); free space")
     assert [name for name in made() if "result" in name] == []
 
 
-def test_a_disk_full_during_a_checkpoint(train, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(StagedTrainer, "_save_checkpoint", on_a_full_disk(StagedTrainer._save_checkpoint, 3000))
+def test_a_disk_full_during_a_checkpoint(train, made, disk_full, tmp_path, monkeypatch):
+    monkeypatch.setattr(StagedTrainer, "_save_checkpoint", disk_full(3000)(StagedTrainer._save_checkpoint))
     code, lines = train()
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith(f"model file {tmp_path}/saved/HeLLM-")

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recbole_hellm.artifacts import file_digest
 from recbole_hellm.data import atomic
 from recbole_hellm.data.atomic import Contents, Counts, write_dataset
 from recbole_hellm.data.features import FeatureTable, load_features
-from recbole_hellm.data.manifest import difference, is_prepared, read_manifest, sha256_file
+from recbole_hellm.data.manifest import difference, is_prepared, read_manifest
 from recbole_hellm.data.publish import published_folder
 from recbole_hellm.data.records import CatalogueItem, UserSequence
 from recbole_hellm.errors import DataError
@@ -75,7 +76,7 @@ def test_manifest(tmp_path):
     assert manifest["features"] == {"image": {"rows": 2, "width": 2, "items_without_vector": 1}}
     assert len(manifest["files"]) == 4
     for file, facts in manifest["files"].items():
-        assert facts == {"sha256": sha256_file(folder / file), "bytes": (folder / file).stat().st_size}
+        assert facts == {"sha256": file_digest(folder / file), "bytes": (folder / file).stat().st_size}
     assert is_prepared(folder)
     assert difference(folder, INPUTS) == ""
     assert "options was {}" in difference(folder, {**INPUTS, "options": {"a": 1}})

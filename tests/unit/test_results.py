@@ -1,6 +1,4 @@
 import json
-import resource
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,17 +17,6 @@ from recbole_hellm.results import (
 )
 
 RANKS = {"test": {"user": np.array(["u1", "u2"]), "item": np.array(["i3", "i1"]), "rank": np.array([1, 12])}}
-
-
-@contextmanager
-def disk_full(n_bytes):
-    """Let no file of this process grow beyond ``n_bytes``, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def names(folder):
@@ -56,7 +43,7 @@ def test_a_second_result_replaces_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 100, 500])
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, n_bytes):
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, disk_full, n_bytes):
     path = tmp_path / "x.json"
     with pytest.raises(ArtifactError, match="result file .*x.json cannot be written .*File too large.*set result_file"):  # noqa: SIM117
         with disk_full(n_bytes):
@@ -64,7 +51,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, n_bytes):
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_keeps_the_result_before(tmp_path):
+def test_a_full_disk_keeps_the_result_before(tmp_path, disk_full):
     path = tmp_path / "x.json"
     write_result(path, {"a": 1}, RANKS)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
