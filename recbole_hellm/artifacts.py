@@ -93,6 +93,11 @@ class ArtifactStore:
         except SafetensorError as error:  # a manifest rewritten to fit a damaged file
             raise ArtifactError(f"{tensors} cannot be read ({error}); {way_out}") from error
 
+    def seconds(self, stage: str, key: str) -> float:
+        """Return what a stored result took to make; 0 where that was not noted."""
+        manifest = json.loads((self.path(stage, key) / "manifest.json").read_text(encoding="utf-8"))
+        return float(manifest.get("seconds", 0.0))
+
     def save(self, stage: str, key: str, ids: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
         """Write ``tensors`` into a scratch folder and rename it, so a crash leaves no half result.
 

@@ -1,4 +1,4 @@
-"""The command ``recbole-hellm``: prepare, models, train, verify."""
+"""The command ``recbole-hellm``: prepare, models, train, compare, report, ablate, verify."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from recbole_hellm import assets
+from recbole_hellm.benchmark import commands as benchmark
 from recbole_hellm.errors import HellmError
 
 
@@ -18,8 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if argv is None else argv)
     options, rest = parser.parse_known_args(given)
-    if options.command != "train" and rest:
+    if options.command not in ("train", *benchmark.TAKE_SETTINGS) and rest:
         parser.error(f"unknown argument {rest[0]!r} of {options.command}")
+    options.given = given
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return int(options.run(options, rest))
@@ -74,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="fetch the built-in pretrained models", allow_abbrev=False)
     models.add_argument("names", nargs="*", help=f"default: all of {', '.join(assets.ASSETS)}")
     models.set_defaults(run=_models)
+
+    benchmark.add_parsers(commands)
 
     verify = commands.add_parser("verify", help="check against the authors' own numbers", allow_abbrev=False)
     verify.add_argument("--golden", type=Path, required=True, help="folder with config.json, stage1.npz, stage2.npz")

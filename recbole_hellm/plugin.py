@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from logging import getLogger
 from types import ModuleType
 from typing import Any
 
 from recbole_hellm import registry
+from recbole_hellm.errors import ConfigError
 
+logger = getLogger(__name__)
 GENERAL, SEQUENTIAL = "general_recommender", "sequential_recommender"
 BUILT_IN = {"HeLLM": SEQUENTIAL, "MMHCL": GENERAL, "TransitionCounts": SEQUENTIAL}
 """RecBole's folder of each model, known without importing it."""
@@ -32,14 +35,29 @@ class _ModelModule(ModuleType):
 def register() -> None:
     """Put every registered model, its trainer, its data set and its settings where RecBole looks for them.
 
-    Idempotent; call it again after ``registry.models.add`` to use RecBole's own entry points on the new model.
+    Idempotent. Models that are added to :data:`recbole_hellm.registry.models` later follow by themselves.
     """
+    _add_variant_files()
+    if register not in registry.models.listeners:
+        registry.models.listeners.append(register)
     for name in registry.models:
         module = f"recbole.model.{_kind(name)}.{name.lower()}"
         sys.modules.setdefault(module, _ModelModule(module, name))
     _register_trainers()
     _register_datasets()
     _hook_settings()
+
+
+def _add_variant_files() -> None:
+    """Make a model of every file of ``properties/model/`` that names a ``base_model``."""
+    from recbole_hellm.config.layers import add_variant_file, variant_files
+
+    for name in variant_files():
+        if name not in registry.models:
+            try:
+                add_variant_file(name)
+            except ConfigError as error:  # asked for by its name, it is refused with the same words
+                logger.warning("model %s is left out: %s", name, error)
 
 
 def _kind(name: str) -> str:
@@ -76,7 +94,7 @@ def _hook_settings() -> None:
     """Let RecBole's ``Config`` read this package's yaml files for this package's models, and only for them."""
     from recbole.config import Config
 
-    from recbole_hellm.config.recbole_config import layered_settings
+    from recbole_hellm.config.layers import layered_settings
 
     original = Config._load_internal_config_dict
     if getattr(original, "_recbole_hellm", False):

@@ -6,8 +6,10 @@ package loads neither dgl nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from recbole_hellm.errors import ConfigError, nearest
@@ -65,8 +67,95 @@ class Registry:
         return iter(sorted(self._table))
 
 
-models = Registry(
-    "model",
+@dataclass(frozen=True)
+class Variant:
+    """A model that is another model with settings of its own.
+
+    Attributes:
+        base: Name of the other model.
+        settings: What differs from its defaults; stronger than a data set's yaml, weaker than what a run sets.
+    """
+
+    base: str
+    settings: Mapping[str, Any]
+
+
+class ModelRegistry(Registry):
+    """The table of models, which may also be made from another model and settings.
+
+    Attributes:
+        listeners: Called after a model was added.
+    """
+
+    def __init__(self, builtins: dict[str, str] | None = None) -> None:
+        super().__init__("model", builtins)
+        self._variants: dict[str, Variant] = {}
+        self.listeners: list[Callable[[], None]] = []
+
+    def add(self, name: str, item: Any) -> Any:
+        """Add a model class under ``name`` and return it.
+
+        Raises:
+            ConfigError: If the name is taken.
+        """
+        super().add(name, item)
+        for tell in self.listeners:
+            tell()
+        return item
+
+    def add_variant(self, name: str, base: str, settings: Mapping[str, Any], about: str = "") -> type:
+        """Make a model of its own name out of ``base`` and settings, by configuration alone.
+
+        Args:
+            name: Name of the new model, as ``--model`` takes it.
+            base: Name of a registered model, or of another variant.
+            settings: What differs from the base model's defaults.
+            about: Docstring of the model: paper link, authors, year, **Differences:**.
+
+        Returns:
+            Its class, a subclass of the base model's.
+
+        Raises:
+            ConfigError: If the name is taken, no Python name, or the base model unknown.
+        """
+        if not name.isidentifier():
+            raise ConfigError(f"model {name!r} must be a Python name (letters, digits, '_'), as RecBole asks for")
+        if base not in self:
+            known = ", ".join(sorted(self._table))
+            raise ConfigError(
+                f"setting 'base_model' of model {name!r} names an unknown model {base!r}{nearest(base, self)}; "
+                f"known: {known}"
+            )
+        own, base_class = MappingProxyType(dict(settings)), self.get(base)
+        body = {
+            # A checkpoint stores the class by this address, where it is looked up here again.
+            "__module__": "recbole_hellm.models.variants",
+            "__doc__": about or f"{base} with {', '.join(f'{key}={value!r}' for key, value in own.items())}.",
+            "by_design": MappingProxyType({**getattr(base_class, "by_design", {}), **own}),
+        }
+        kind = type(name, (base_class,), body)
+        if name not in self:
+            self._variants[name] = Variant(base, own)  # before the listeners ask for it
+        return self.add(name, kind)
+
+    def remove(self, name: str) -> None:
+        """Take ``name`` out again."""
+        super().remove(name)
+        self._variants.pop(name, None)
+
+    def lineage(self, name: str) -> list[str]:
+        """Return the models ``name`` is made from, the first one first, itself last; ``[name]`` for any other."""
+        names = [name]
+        while names[0] in self._variants:
+            names.insert(0, self._variants[names[0]].base)
+        return names
+
+    def own_settings(self, name: str) -> Mapping[str, Any]:
+        """Return the settings of a variant that differ from its base model's; empty for any other model."""
+        return self._variants[name].settings if name in self._variants else {}
+
+
+models = ModelRegistry(
     {
         "HeLLM": "recbole_hellm.models.hellm:HeLLM",
         "MMHCL": "recbole_hellm.models.mmhcl:MMHCL",

@@ -17,7 +17,9 @@ class BackboneSpec(Spec):
     path: str = "smollm2-135m"
     """``smollm2-135m`` (built in), or the folder or name of any Hugging Face decoder."""
     layers: int = 4
-    """Keep the first n layers; -1: all. A cut model is a warm start, no language model any more."""
+    """Keep the first n layers; -1: all. A cut model is a warm start, no language model any more. With 0 the item head
+    reads the mean of the item slots. They are as wide as the model and, with ``finetune_slot_norm``, of root mean
+    square 1, what a decoder's last norm gives (the scale of its embeddings matters to its layers alone)."""
     pretrained: bool = True
     """``False``: random weights of the same shape."""
     attention: Literal["eager", "sdpa"] = "eager"
@@ -28,7 +30,7 @@ class BackboneSpec(Spec):
     """Recompute activations in the backward pass; excludes a prefix."""
 
     def __post_init__(self) -> None:
-        self.require(self.layers > 0 or self.layers == -1, "layers", ">= 1, or -1 for all")
+        self.require(self.layers >= -1, "layers", ">= 0, or -1 for all")
         self.require(self.path != "", "path", "a folder or name")
 
 
@@ -101,7 +103,7 @@ class FinetuneSpec(Spec):
     graph_vectors: bool = True
     """Whether the item slots hold graph vectors."""
     slot_norm: bool = True
-    """Scale the item slots to the root mean square of the token embeddings."""
+    """Scale the item slots to the root mean square of the token embeddings (to 1 with ``llm_layers: 0``)."""
     dropout: float = 0.1
     """Dropout of the item vectors before, and of the hidden state after the backbone."""
     label_smoothing: float = 0.0

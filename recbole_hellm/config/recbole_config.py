@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from recbole.config import Config
-from recbole.utils import ModelType
 from recbole.utils import get_model as get_recbole_model
 
 from recbole_hellm import registry
+from recbole_hellm.config.layers import (
+    add_variant_file,
+    layered_settings,
+    merged,
+    parse_yaml,
+    preset_settings,
+    read_yaml,
+    variant_files,
+)
 from recbole_hellm.config.recbole_values import check_loss_type, check_recbole_values
-from recbole_hellm.config.resources import properties_dir
 from recbole_hellm.config.specs import SPECS, check_recbole_keys, check_together
 from recbole_hellm.errors import ConfigError, nearest
+
+__all__ = [
+    "FRAMEWORK_KEYS",
+    "HellmConfig",
+    "find_model",
+    "layered_settings",
+    "merged",
+    "parse_arguments",
+    "preset_settings",
+    "read_yaml",
+    "recbole_model_names",
+    "reject_unknown",
+]
 
 FRAMEWORK_KEYS = frozenset(
     {"model", "dataset", "config_files", "preset", "source", "loss_type", "nproc", "world_size", "ip", "port"}
 )
 """Keys the command line or RecBole reads that stand in no yaml file."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe yaml that also reads ``1e-3`` as a number, as RecBole's loader does."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings of a yaml file.
-
-    Raises:
-        ConfigError: If the file is missing, is no yaml or holds no mapping.
-    """
-    if not path.is_file():
-        raise ConfigError(f"settings file {path} does not exist; check the path")
-    try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"settings file {path} is no valid yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"settings file {path} must hold 'key: value' lines, got a {type(settings).__name__}")
-    return settings
 
 
 def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +55,7 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
         if not argument.startswith("--") or not equals or not key:
             raise ConfigError(f"argument {argument!r} must have the form --key=value, with '=' and without spaces")
         try:
-            value = text if text == "" else yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+            value = text if text == "" else parse_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"argument {argument!r} has a value that is no valid yaml") from error
         value = None if text in ("None", "none", "~") else value
@@ -72,70 +65,12 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def preset_settings(model: str, preset: str) -> dict[str, Any]:
-    """Return the settings of ``properties/preset/<model>-<preset>.yaml``; ``default`` is the model's own yaml.
-
-    Raises:
-        ConfigError: If there is no such preset; the message has the near name and all known ones.
-    """
-    if preset == "default":
-        return {}
-    folder = properties_dir() / "preset"
-    known = {path.stem.removeprefix(f"{model}-"): path for path in sorted(folder.glob(f"{model}-*.yaml"))}
-    if preset not in known:
-        names = ", ".join(["default", *known])
-        raise ConfigError(f"unknown preset {preset!r} of {model}{nearest(preset, known)}; known: {names}")
-    return read_yaml(known[preset])
-
-
-def merged(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``settings`` overridden by ``more``; what ``more`` does not name of ``eval_args`` stays.
-
-    RecBole would fill the rest of ``eval_args`` with its own defaults: a random split in random order.
-    """
-    both = {**settings, **more}
-    here, there = settings.get("eval_args"), more.get("eval_args")
-    if isinstance(here, Mapping) and isinstance(there, Mapping):
-        both["eval_args"] = {**here, **there}
-    return both
-
-
-def layered_settings(
-    model: str, model_class: Any, dataset: str, current: Mapping[str, Any], outside: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what this package's yaml files add to RecBole's settings; later files win.
-
-    Args:
-        model: Name of the model.
-        model_class: Its class.
-        dataset: Name of the data set.
-        current: RecBole's own settings.
-        outside: Settings from files, code and command line (they win, and choose the preset).
-    """
-    folder = properties_dir()
-    added = read_yaml(folder / "overall.yaml")
-    root = outside.get("data_path", {**current, **added}["data_path"])
-    for path in (
-        folder / "model" / f"{model}.yaml",
-        folder / "dataset" / f"{dataset}.yaml",  # after the model: it knows which item features there are
-        Path(root) / dataset / f"{dataset}.yaml",
-    ):
-        if path.is_file():
-            added = merged(added, read_yaml(path))
-    added.update(preset_settings(model, str(outside.get("preset") or "default")))
-    loss = {**current, **added, **outside}.get("loss_type")
-    if model_class.type == ModelType.SEQUENTIAL and loss == "CE":
-        # RecBole refuses to train with cross-entropy unless its default of one negative is taken back by hand.
-        added["train_neg_sample_args"] = None
-    return added
-
-
 class HellmConfig(Config):
     """Settings of one run.
 
     Later sources win: RecBole's defaults, ``properties/overall.yaml``, ``properties/model/<name>.yaml``,
     ``properties/dataset/<name>.yaml``, the data set's own yaml, the preset, ``config_file_list``, ``config_dict``,
-    ``argv``.
+    ``argv``. A model made from another one has the other's yaml and preset, and its own settings after them.
 
     Args:
         model: Name or class of a model, ours or RecBole's.
@@ -218,6 +153,8 @@ def find_model(name: str) -> type:
     Raises:
         ConfigError: If neither has it; the message has the near name.
     """
+    if name not in registry.models and name in variant_files():
+        add_variant_file(name)
     if name in registry.models:
         return registry.models.get(name)
     try:

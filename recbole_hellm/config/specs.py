@@ -44,6 +44,16 @@ class RunSpec(Spec):
     """Whether items of the history are left out of the ranking; ``auto`` is RecBole's way: general models yes,
     sequential models no."""
 
+    train_minutes: float = 0.0
+    """Training time, the stages' included (at what they cost when they ran); 0: no limit. No epoch starts that would
+    end later at the pace so far, but one always runs."""
+    fit_on: Literal["train", "train+valid"] = "train"
+    """Events the tested model is fitted on. ``train+valid``: the epoch is chosen on validation as always, then the model
+    is trained again for that many epochs with the validation events as well."""
+
+    def __post_init__(self) -> None:
+        self.require(self.train_minutes >= 0, "train_minutes", ">= 0")
+
     @property
     def only_pretrains(self) -> bool:
         """Whether the run ends before the model itself is trained."""
@@ -95,6 +105,8 @@ def check_together(settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"setting 'train_stage' must be one of 'auto', 'pretrain', 'finetune', got {stage!r}")
     llm, prefix = BackboneSpec.from_config(settings), PrefixSpec.from_config(settings)
     prompt, tune = PromptSpec.from_config(settings), FinetuneSpec.from_config(settings)
+    if llm.layers == 0:
+        _check_no_layers(settings)
     if llm.gradient_checkpointing and prefix.len > 0:
         raise ConfigError(
             f"setting 'llm_gradient_checkpointing' excludes 'prefix_len' > 0, got {prefix.len}: transformers drops the "
@@ -114,4 +126,26 @@ def check_together(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             "settings 'finetune_graph_vectors' and 'sequence_vectors' are both off: the item slots would be empty; "
             "set one of them on"
+        )
+
+
+def _check_no_layers(settings: Mapping[str, Any]) -> None:
+    """Refuse what acts on layers of the language model where there are none; all of it in one message."""
+    llm, prefix = BackboneSpec.from_config(settings), PrefixSpec.from_config(settings)
+    template, lora_r = PromptSpec.from_config(settings).template, LoraSpec.from_config(settings).r
+    found = [
+        (excluded, way_out)
+        for contradicts, excluded, way_out in (
+            (prefix.len > 0, f"'prefix_len' > 0, got {prefix.len}", "prefix_len=0"),
+            (lora_r > 0, f"'lora_r' > 0, got {lora_r}", "lora_r=0"),
+            (template != "none", f"'prompt_template' = {template!r}", "prompt_template=none"),
+            (llm.precision == "bf16", "'llm_precision' = 'bf16'", "llm_precision=auto"),
+            (llm.gradient_checkpointing, "'llm_gradient_checkpointing' = True", "llm_gradient_checkpointing=False"),
+        )
+        if contradicts
+    ]
+    if found:
+        raise ConfigError(
+            f"setting 'llm_layers' = 0 excludes {', '.join(excluded for excluded, _ in found)}: there is no layer to "
+            f"act on; set {' '.join(way_out for _, way_out in found)}, or keep a layer"
         )

@@ -20,8 +20,8 @@ class Prompt:
     """Token ids around the item slots.
 
     Attributes:
-        before: Ids before the first slot; never empty, since a decoder turns its first position into an attention sink
-            that no slot should become.
+        before: Ids before the first slot; never empty where a decoder reads them, since it turns its first position
+            into an attention sink that no slot should become.
         after: Ids after the last slot; empty if each slot predicts the next item.
     """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ class StagedRecommender(nn.Module):
 
     needs: tuple[str, ...] = ()
     """Names of stages in :data:`recbole_hellm.registry.stages` whose results :meth:`attach` takes."""
+    by_design: Mapping[str, Any] = MappingProxyType({})
+    """Settings a model made by configuration alone stands for: having them departs from nothing."""
 
     def attach(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take the tensors of the stages named in :attr:`needs`."""
@@ -24,6 +27,19 @@ class StagedRecommender(nn.Module):
     def departures(self) -> list[str]:
         """Return a line for every way this model departs from its paper, for the start of the log."""
         return []
+
+    def beyond_design(self, lines: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
+        """Leave out departures that :attr:`by_design` asks for, and name the settings that are not as it asks for.
+
+        Args:
+            lines: Departures of the base model, ``<setting>=<value>: <what it means>``.
+            settings: Settings of the run.
+        """
+        kept = [line for line in lines if line.partition("=")[0] not in self.by_design]
+        for key, meant in self.by_design.items():
+            if settings.get(key, meant) != meant:
+                kept.append(f"{key}={settings[key]}: {type(self).__name__} has {meant}")
+        return kept
 
     def checkpoint_keys(self) -> frozenset[str]:
         """Return the state-dict keys a checkpoint holds: what is trained, and the buffers."""

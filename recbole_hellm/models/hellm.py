@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,10 +22,11 @@ from recbole_hellm.config.specs import (
     check_together,
 )
 from recbole_hellm.errors import ConfigError
-from recbole_hellm.llm.backbone import Backbone, load_backbone, resolve_path
+from recbole_hellm.llm.backbone import Backbone
 from recbole_hellm.llm.graph_prefix import GraphPrefix
+from recbole_hellm.llm.loading import load_backbone, load_width, resolve_path
 from recbole_hellm.llm.precision import use_bf16
-from recbole_hellm.llm.prompt import build_prompt
+from recbole_hellm.llm.prompt import Prompt, build_prompt
 from recbole_hellm.models.base import StagedRecommender
 from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.nn.fusion import ItemTokens
@@ -52,6 +53,7 @@ class HeLLM(StagedRecommender, SequentialRecommender):
         super().__init__(config, dataset)
         settings: Mapping[str, Any] = config.final_config_dict
         check_together(settings)
+        self.settings = {key: settings.get(key) for key in self.by_design}
         self.llm, self.lora = BackboneSpec.from_config(settings), LoraSpec.from_config(settings)
         self.prefix, self.prompt = PrefixSpec.from_config(settings), PromptSpec.from_config(settings)
         self.graph, self.sequence = GraphSpec.from_config(settings), SequenceSpec.from_config(settings)
@@ -65,6 +67,31 @@ class HeLLM(StagedRecommender, SequentialRecommender):
         self.core = self._build(int(settings["seed"]))
 
     def _build(self, seed: int) -> HeLLMCore:
+        graph_dim = self.graph.embedding_size
+        sequence_dim = self.sequence.embedding_size if self.sequence.vectors else 0
+        slot_dim = (graph_dim if self.tune.graph_vectors else 0) + sequence_dim
+        backbone = self._backbone(seed) if self.llm.layers else None
+        if backbone is None:
+            # As wide as the model would be, for a head of the same size; its embeddings' scale concerns its layers.
+            width, prompt, rms = load_width(self.llm.path), Prompt(before=()), 1.0
+        else:
+            width, prompt = backbone.width, self._prompt(backbone)
+            rms = backbone.embedding_rms() if self.tune.slot_norm else 0.0
+        return HeLLMCore(
+            backbone,
+            self._prefix(backbone, graph_dim) if backbone is not None and self.prefix.len else None,
+            ItemTokens(slot_dim, width, rms if self.tune.slot_norm else 0.0),
+            ItemScoreHead(width, self.n_items),
+            prompt,
+            n_items=self.n_items,
+            graph_dim=graph_dim,
+            sequence_dim=sequence_dim,
+            slots_see_graph=self.tune.graph_vectors,
+            dropout=self.tune.dropout,
+            autocast=backbone is not None and use_bf16(self.llm.precision, self.device),
+        )
+
+    def _backbone(self, seed: int) -> Backbone:
         llm = self.llm
         backbone = load_backbone(llm.path, llm.layers, llm.pretrained, llm.attention, seed)
         if self.prefix.len:
@@ -73,24 +100,11 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             backbone.add_lora(self.lora.r, self.lora.alpha, self.lora.dropout, self.lora.targets)
         if llm.gradient_checkpointing:
             backbone.checkpoint_gradients()
-        graph_dim = self.graph.embedding_size
-        sequence_dim = self.sequence.embedding_size if self.sequence.vectors else 0
-        slot_dim = (graph_dim if self.tune.graph_vectors else 0) + sequence_dim
-        return HeLLMCore(
-            backbone,
-            self._prefix(backbone, graph_dim) if self.prefix.len else None,
-            ItemTokens(slot_dim, backbone.width, backbone.embedding_rms() if self.tune.slot_norm else 0.0),
-            ItemScoreHead(backbone.width, self.n_items),
-            build_prompt(
-                self.prompt.template, self.prompt.instruction, lambda: resolve_path(llm.path), backbone.first_token
-            ),
-            n_items=self.n_items,
-            graph_dim=graph_dim,
-            sequence_dim=sequence_dim,
-            slots_see_graph=self.tune.graph_vectors,
-            dropout=self.tune.dropout,
-            autocast=use_bf16(llm.precision, self.device),
-        )
+        return backbone
+
+    def _prompt(self, backbone: Backbone) -> Prompt:
+        text, path = self.prompt, self.llm.path
+        return build_prompt(text.template, text.instruction, lambda: resolve_path(path), backbone.first_token)
 
     def _prefix(self, backbone: Backbone, graph_dim: int) -> GraphPrefix:
         seen = graph_dim if self.prefix.graph else 0
@@ -107,41 +121,53 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             self.core.sequence_vectors.copy_(results["sequence"]["item"])
 
     def departures(self) -> list[str]:
-        """Return where this run departs from the paper."""
-        return [
-            text
-            for here, text in (
-                (self.tune.targets == "all", "finetune_targets=all: every item of a history is a target, in one pass"),
-                (self.prompt.template == "none", "prompt_template=none: no instruction text around the item slots"),
-                (self.tune.slot_norm, "finetune_slot_norm=True: item slots scaled to the token embeddings"),
-                (
-                    self.prefix.len > 0 and self.prefix.graph and self.prefix.rank > 0,
-                    f"prefix_rank={self.prefix.rank}: graph vectors are reduced before their Gram matrix",
-                ),
-                (
-                    self.prefix.len > 0 and self.prefix.gain != 1,
-                    f"prefix_gain={self.prefix.gain}: a quiet prefix at first",
-                ),
-                (self.prefix.len == 0 or not self.prefix.graph, "no graph context in the layers' keys and values"),
-                (self.lora.r == 0, "lora_r=0: no LoRA"),
-                (self.lora.r > 0 and self.lora.dropout != 0.05, f"lora_dropout={self.lora.dropout} instead of 0.05"),
-                (
-                    "graph" in self.needs and self.graph.contrast == "batch",
-                    "graph_contrast=batch: stage 1 contrasts the nodes of a batch, not all",
-                ),
-                (
-                    "graph" in self.needs and self.features.feature_missing == "zero",
-                    "feature_missing=zero: an item without a feature joins no hyperedge of that modality",
-                ),
-                (self.llm.layers != -1, f"llm_layers={self.llm.layers}: only the first layers of the language model"),
-                (not self.llm.pretrained, "llm_pretrained=False: random language model"),
-                (self.loss_type != "CE", f"loss_type={self.loss_type} instead of cross-entropy"),
-                (self.tune.label_smoothing > 0, f"finetune_label_smoothing={self.tune.label_smoothing}"),
-                (self.tune.beta2 != 0.95, f"finetune_beta2={self.tune.beta2}: AdamW's memory is longer"),
-                (self.tune.dropout > 0, f"finetune_dropout={self.tune.dropout} on item vectors and last hidden state"),
-            )
-            if here
-        ]
+        """Return where this run departs from the paper; of a variant, where beyond what it stands for."""
+        groups = (self._input_departures(), self._graph_departures(), self._model_departures())
+        lines = [text for group in groups for here, text in group if here]
+        return self.beyond_design(lines, self.settings)
+
+    def _input_departures(self) -> Iterator[tuple[bool, str]]:
+        tune, scale = self.tune, "the token embeddings" if self.llm.layers else "1"
+        yield tune.targets == "all", "finetune_targets=all: every item of a history is a target, in one pass"
+        yield self.prompt.template == "none", "prompt_template=none: no instruction text around the item slots"
+        yield tune.slot_norm, f"finetune_slot_norm=True: item slots scaled to {scale}"
+        yield not tune.graph_vectors, "finetune_graph_vectors=False: no graph vectors in the item slots"
+        yield not self.sequence.vectors, "sequence_vectors=False: no sequence vectors in the item slots"
+
+    def _graph_departures(self) -> Iterator[tuple[bool, str]]:
+        prefix, graph, features = self.prefix, self.graph, self.features
+        seen = prefix.len > 0 and prefix.graph
+        yield seen and prefix.rank > 0, f"prefix_rank={prefix.rank}: graph vectors are reduced before their Gram matrix"
+        yield prefix.len > 0 and prefix.gain != 1, f"prefix_gain={prefix.gain}: a quiet prefix at first"
+        off = "prefix_len=0" if prefix.len == 0 else "prefix_graph=False"
+        yield not seen, f"{off}: no graph context in the layers' keys and values"
+        if "graph" not in self.needs:
+            return
+        yield not graph.user_hypergraph, "graph_user_hypergraph=False: users are not joined by the items they share"
+        yield not graph.item_hypergraph, "graph_item_hypergraph=False: items are not joined by their features"
+        items = graph.item_hypergraph and bool(features.item_features)
+        yield graph.item_hypergraph and not items, "item_features=[]: no item hypergraph"
+        for name, alpha, there in (
+            ("user", graph.alpha_user, graph.user_hypergraph), ("item", graph.alpha_item, items)
+        ):  # fmt: skip
+            yield there and alpha == 0, f"graph_alpha_{name}=0: stage 1 does not contrast {name}s"
+        contrasts = (graph.user_hypergraph and graph.alpha_user > 0) or (items and graph.alpha_item > 0)
+        batch = contrasts and graph.contrast == "batch"
+        yield batch, "graph_contrast=batch: stage 1 contrasts the nodes of a batch, not all"
+        zero = items and features.feature_missing == "zero"
+        yield zero, "feature_missing=zero: an item without a feature joins no hyperedge of that modality"
+
+    def _model_departures(self) -> Iterator[tuple[bool, str]]:
+        llm, lora, tune = self.llm, self.lora, self.tune
+        kept = "only the first layers of" if llm.layers else "the mean of the item slots instead of"
+        yield lora.r == 0, "lora_r=0: no LoRA"
+        yield lora.r > 0 and lora.dropout != 0.05, f"lora_dropout={lora.dropout} instead of 0.05"
+        yield llm.layers != -1, f"llm_layers={llm.layers}: {kept} the language model"
+        yield llm.layers != 0 and not llm.pretrained, "llm_pretrained=False: random language model"
+        yield self.loss_type != "CE", f"loss_type={self.loss_type} instead of cross-entropy"
+        yield tune.label_smoothing > 0, f"finetune_label_smoothing={tune.label_smoothing}"
+        yield tune.beta2 != 0.95, f"finetune_beta2={tune.beta2}: AdamW's memory is longer"
+        yield tune.dropout > 0, f"finetune_dropout={tune.dropout} on item vectors and last hidden state"
 
     def _inputs(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return item ids cut to the longest history of the batch, and their mask, both ``[B, L]``."""

@@ -10,13 +10,14 @@ from recbole_hellm.llm.graph_prefix import GraphPrefix
 from recbole_hellm.llm.prompt import Prompt
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
+from recbole_hellm.nn.pooling import running_mean
 
 
 class HeLLMCore(nn.Module):
     """Item slots, prompt, graph prefix, language model and item head put together.
 
     Args:
-        backbone: Frozen decoder, with LoRA or without.
+        backbone: Frozen decoder, with LoRA or without; ``None``: the head reads the running mean of the slots.
         prefix: Key / value prefix, or ``None``.
         item_tokens: Projection of the item vectors to the backbone's width.
         head: Scores of the catalogue.
@@ -36,7 +37,7 @@ class HeLLMCore(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | None,
         prefix: GraphPrefix | None,
         item_tokens: ItemTokens,
         head: ItemScoreHead,
@@ -65,7 +66,7 @@ class HeLLMCore(nn.Module):
         return self.item_tokens(self.dropout(torch.cat(parts, dim=-1)))
 
     def hidden(self, item_seq: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
-        """Run the language model over prompt and slots.
+        """Run the language model over prompt and slots; without one, average the slots up to each of them.
 
         Args:
             item_seq: Item ids, shape ``[B, L]``.
@@ -75,6 +76,8 @@ class HeLLMCore(nn.Module):
         Returns:
             Hidden states of the slots and of the prompt after them, float32, shape ``[B, L + after, D]``.
         """
+        if self.backbone is None:
+            return running_mean(self.slots(item_seq).float(), mask)
         batch = item_seq.size(0)
         with torch.autocast(item_seq.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             before = self.backbone.embed(self.before).expand(batch, -1, -1)

@@ -77,8 +77,12 @@ class StageRecord:
     status: str
     """``ran`` or ``reused``."""
     seconds: float
+    computed_seconds: float
+    """What the stage took when it ran, be it in an earlier run."""
     peak_memory_mb: float
     path: str
+    loss: tuple[float, ...] = ()
+    """Training loss by epoch, of a stage that trains."""
 
 
 def order_stages(names: Sequence[str], settings: Mapping[str, Any]) -> list[Stage]:
@@ -142,11 +146,13 @@ def run_stages(
             with isolated_random_state(int(stage.settings().get("seed", 0))):
                 result = stage.run(context, {name: results[name] for name in stage.needs})
             _check_finite(stage.name, result)
-            store.save(stage.name, key, train.ids, result, about)
+            store.save(stage.name, key, train.ids, result, {**about, "seconds": time.perf_counter() - started})
             status = "ran"
         keys[stage.name], results[stage.name] = key, result
-        path = str(store.path(stage.name, key))
-        records.append(StageRecord(stage.name, status, time.perf_counter() - started, peak_memory_mb(), path))
+        path, seconds = str(store.path(stage.name, key)), time.perf_counter() - started
+        computed = seconds if status == "ran" else store.seconds(stage.name, key)
+        loss = tuple(float(value) for value in result.get("loss", ()))
+        records.append(StageRecord(stage.name, status, seconds, computed, peak_memory_mb(), path, loss))
         logger.info("stage %s: %s in %.1f s, %s", stage.name, status, records[-1].seconds, path)
     return results, records
 

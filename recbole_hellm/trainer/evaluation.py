@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.trainer.epochs import EpochsMixin
+from recbole_hellm.trainer.known_items import KnownItems, known_items
 
 Columns = dict[str, np.ndarray]
 
@@ -24,10 +26,21 @@ class EvaluationMixin:
 
     ranks: Columns
     users_per_second: float = 0.0
+    _known: tuple[Any, KnownItems, KnownItems] | None = None
+
+    def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as RecBole does; notes what is known of each user, for ``mask_history``."""
+        if RunSpec.from_config(self.config.final_config_dict).mask_history == "yes":  # type: ignore[attr-defined]
+            self._known = valid_data, known_items(train_data), known_items(train_data, valid_data)
+        return super().fit(train_data, valid_data, *args, **kwargs)  # type: ignore[misc]
 
     def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as RecBole does; fills :attr:`ranks`."""
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._mask = RunSpec.from_config(self.config.final_config_dict).mask_history  # type: ignore[attr-defined]
+        self._known_now = None
+        if self._known is not None:
+            self._known_now = self._known[1] if eval_data is self._known[0] else self._known[2]
         started = time.perf_counter()
         result = super().evaluate(eval_data, *args, **kwargs)  # type: ignore[misc]
         users, items, ranks = (
@@ -44,22 +57,27 @@ class EvaluationMixin:
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         interaction, history, positive_row, positive_item = batched_data
-        mask = RunSpec.from_config(self.config.final_config_dict).mask_history  # type: ignore[attr-defined]
-        if mask == "no":
+        if self._mask == "no":
             batched_data = (interaction, None, positive_row, positive_item)
         out = super()._full_sort_batch_eval(batched_data)  # type: ignore[misc]
         interaction, scores, positive_row, positive_item = out
-        if mask == "yes" and history is None:
+        if self._mask == "yes" and history is None:
             self._mask_sequences(scores, interaction, positive_row, positive_item)
         self._keep_ranks(scores, interaction, positive_row, positive_item)
         return out
 
     def _mask_sequences(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
-        """Leave the items of each row's history out of the ranking, except the targets."""
+        """Leave the items of each user's history out of the ranking, except the targets.
+
+        A row holds the newest ``MAX_ITEM_LIST_LENGTH`` items alone; after training the older ones are known as well.
+        """
         config = self.config  # type: ignore[attr-defined]
         history = interaction[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]]
         kept = scores[rows, items].clone()
         scores.scatter_(1, history, -torch.inf)
+        if self._known_now is not None:
+            older_rows, older = self._known_now.cells(interaction[config["USER_ID_FIELD"]])
+            scores[older_rows.to(scores.device), older.to(scores.device)] = -torch.inf
         scores[rows, items] = kept
 
     def _keep_ranks(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
@@ -77,7 +95,9 @@ class EvaluationMixin:
 
 
 def with_ranks(trainer_class: type) -> type:
-    """Return ``trainer_class`` with :class:`EvaluationMixin` in front."""
+    """Return ``trainer_class`` with :class:`EvaluationMixin` and :class:`EpochsMixin` in front."""
     if issubclass(trainer_class, EvaluationMixin):
         return trainer_class
-    return type(trainer_class.__name__, (EvaluationMixin, trainer_class), {"__module__": trainer_class.__module__})
+    return type(
+        trainer_class.__name__, (EvaluationMixin, EpochsMixin, trainer_class), {"__module__": trainer_class.__module__}
+    )

@@ -18,13 +18,14 @@ from recbole_hellm.config.specs import FinetuneSpec, RunSpec
 from recbole_hellm.errors import ArtifactError, ConfigError, HellmError
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages, run_stages
+from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.evaluation import EvaluationMixin
 from recbole_hellm.views import train_view
 
 logger = getLogger(__name__)
 
 
-class StagedTrainer(EvaluationMixin, Trainer):
+class StagedTrainer(EvaluationMixin, EpochsMixin, Trainer):
     """Run the stages the model needs, hand it their results, then train as RecBole does.
 
     Attributes:
@@ -53,6 +54,8 @@ class StagedTrainer(EvaluationMixin, Trainer):
         self.model.attach(results)
         self.optimizer = self._build_optimizer()  # a model may have got its parameters only now
         self._attached = True
+        # A stage counts with what it cost when it ran: a warm cache must not buy training time.
+        self.seconds_before = sum(record.computed_seconds for record in self.stage_records)
         return self.stage_records
 
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
@@ -140,14 +143,16 @@ class FinetuneTrainer(StagedTrainer):
         return total / len(batches)
 
     def _schedule(self, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-        """Linear warm-up, then a cosine down to the final rate at the last step of the last epoch."""
-        warmup, total = self.tune.warmup_epochs * steps, max(1, self.epochs * steps)
+        """Linear warm-up, then a cosine down to the final rate at the last step of the last epoch, or, if that comes
+        first, at the end of the training time.
+        """  # noqa: D205
+        warmup, total = self.tune.warmup_epochs * steps, max(1, (self.planned_epochs or self.epochs) * steps)
         floor = min(1.0, self.tune.min_learning_rate / self.learning_rate)
 
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / (warmup + 1)
-            done = (step - warmup) / max(1.0, total - warmup)
+            done = max((step - warmup) / max(1.0, total - warmup), self.time_share or 0.0)
             return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)

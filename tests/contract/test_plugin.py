@@ -21,7 +21,7 @@ from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.trainer.evaluation import EvaluationMixin
 
-MODELS = ("HeLLM", "MMHCL", "TransitionCounts")
+MODELS = ("HeLLM", "MMHCL", "TransitionCounts", "E4SRec")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 
 from recbole_hellm.config.recbole_config import HellmConfig
-from recbole_hellm.quick_start import _data_fingerprint
+from recbole_hellm.run_record import events_fingerprint
 from recbole_hellm.testing import CHECKERBOARD, write_checkerboard
 from recbole_hellm.testing.building import build
 from recbole_hellm.trainer.staged import TrainBatches
@@ -121,7 +121,7 @@ def test_the_data_fingerprint_knows_every_event_and_no_model(step, toy, tmp_path
             config = HellmConfig(model, CHECKERBOARD, config_dict=toy(data_path=str(tmp_path / name)))
             data = create_dataset(config)
             data_preparation(config, data)
-            prints[name, model] = _data_fingerprint(data)
+            prints[name, model] = events_fingerprint(data)
     assert len({prints["a", model] for model in ("MMHCL", "HeLLM", "SASRec", "BPR")}) == 1
     assert len({prints["b", model] for model in ("MMHCL", "HeLLM", "SASRec", "BPR")}) == 1
     assert prints["a", "HeLLM"] != prints["b", "HeLLM"]

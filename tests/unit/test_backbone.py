@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from recbole_hellm.errors import ConfigError
-from recbole_hellm.llm.backbone import Backbone, adapter_for, keep_layers
+from recbole_hellm.llm.backbone import Backbone, adapter_for
 from recbole_hellm.llm.graph_prefix import GraphPrefix
+from recbole_hellm.llm.loading import keep_layers
 from recbole_hellm.llm.prompt import Prompt
 from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.nn.fusion import ItemTokens

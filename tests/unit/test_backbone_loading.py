@@ -5,7 +5,7 @@ import torch
 
 from recbole_hellm import assets
 from recbole_hellm.errors import ConfigError, MissingModelError
-from recbole_hellm.llm.backbone import load_backbone, resolve_path
+from recbole_hellm.llm.loading import load_backbone, resolve_path
 from recbole_hellm.llm.precision import use_bf16
 
 

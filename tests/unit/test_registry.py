@@ -66,8 +66,8 @@ def test_every_builtin_entry_can_be_resolved(table):
 
 
 def test_all_builtin_entries_are_there():
-    assert sum(len(list(table)) for table in TABLES) == 9
-    assert list(registry.models) == ["HeLLM", "MMHCL", "TransitionCounts"]
+    assert sum(len(list(table)) for table in TABLES) == 10
+    assert list(registry.models) == ["E4SRec", "HeLLM", "MMHCL", "TransitionCounts"]
 
 
 def test_importing_the_tables_loads_no_model_library():

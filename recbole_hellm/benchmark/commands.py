@@ -1,0 +1,168 @@
+"""The sub-commands ``compare``, ``report`` and ``ablate`` of ``recbole-hellm``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_hellm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_hellm.benchmark.plan import Plan
+    from recbole_hellm.benchmark.plan_files import Changes
+
+TAKE_SETTINGS = ("compare", "ablate")
+"""Sub-commands that read every other ``--key=value`` as a run setting of all cells."""
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the sub-commands to the command's parsers; nothing heavy is imported before one of them runs."""
+    compare = commands.add_parser(
+        "compare",
+        help="models side by side: --models A,B --datasets x [--seeds 3], or --plan NAME",
+        description="Run every model on every data set with every seed under one protocol, each run in a process of "
+        "its own, and write a report. A second call runs only what is missing. Every other --key=value is a setting of "
+        "all runs.",
+        allow_abbrev=False,
+    )
+    compare.add_argument("--plan", help="name of a plan of this package, or a yaml file")
+    compare.add_argument("--models", type=_names, default=(), help="names of models, or labels of the plan")
+    compare.add_argument("--datasets", type=_names, default=(), help="names of data sets")
+    _add_protocol(compare)
+    _add_files(compare)
+    compare.set_defaults(run=_compare)
+
+    ablate = commands.add_parser(
+        "ablate",
+        help="HeLLM with each of its parts off: --dataset NAME [--parts a,b]",
+        description="Run HeLLM whole and with one part off at a time, and write a report. Every other --key=value is a "
+        "setting of all runs.",
+        allow_abbrev=False,
+    )
+    ablate.add_argument("--dataset", required=True, help="name of a data set")
+    ablate.add_argument("--parts", type=_names, default=None, help="parts to take off (default: all)")
+    _add_protocol(ablate)
+    _add_files(ablate)
+    ablate.set_defaults(run=_ablate)
+
+    report = commands.add_parser("report", help="write the report of a results file again", allow_abbrev=False)
+    report.add_argument("results", type=Path, metavar="RESULTS.jsonl", help="a results file of compare or ablate")
+    report.add_argument("--output", type=Path, help="folder (default: RESULTS-report)")
+    _add_choice(report)
+    report.set_defaults(run=_report)
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds", default="", help="a number of seeds (3: 2020, 2021, 2022) or seeds with commas (7,8)"
+    )
+    parser.add_argument("--history", help="kept: items a user already has are ranked too; masked: they are not")
+    parser.add_argument("--fitted-on", help="train, or train+valid: fitted again with the validation events")
+    parser.add_argument("--max-length", help="items of a history, or none: each model's own")
+    parser.add_argument("--loss", help="CE or BPR for the models that leave the choice, or none: each model's own")
+    parser.add_argument("--minutes", help="training time of a run, its stages included, or none: no limit")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=_names, default=(), metavar="FILE", help="yaml files: settings of all runs")
+    parser.add_argument("--results", type=Path, help="results file (default: results/<plan>.jsonl)")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="folder of the report (default: RESULTS-report)")
+    parser.add_argument("--import", type=_names, default=(), dest="imports", metavar="MODULE", help="with your models")
+    _add_choice(parser)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metric", help="metric that tests and plots are about (default: NDCG@10)")
+    parser.add_argument("--against", metavar="LABEL", help="model that is tested against the others")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _compare(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_hellm.benchmark import plan_files
+    from recbole_hellm.benchmark.checks import import_models
+
+    changes = _changes(options, rest, options.models, options.datasets)
+    if options.plan is None:
+        import_models(options.imports)
+        return _run(plan_files.plan_from_names(changes), options)
+    path = plan_files.find_plan(options.plan)
+    import_models((*plan_files.plan_imports(path), *options.imports))
+    return _run(plan_files.load_plan(path, changes), options)
+
+
+def _ablate(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_hellm.benchmark import ablation, plan
+    from recbole_hellm.benchmark.checks import import_models
+
+    import_models(options.imports)
+    changes = _changes(options, rest)
+    seeds = changes.seeds or (plan.FIRST_SEED,)
+    protocol = plan.Protocol.from_config(changes.protocol)
+    return _run(ablation.plan(options.dataset, options.parts, seeds, protocol, changes.settings), options)
+
+
+def _report(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    _write_report(options.results, options.output, options)
+    return 0
+
+
+def _changes(
+    options: argparse.Namespace, rest: Sequence[str], models: tuple[str, ...] = (), datasets: tuple[str, ...] = ()
+) -> Changes:
+    """Return what the command line says of a plan."""
+    from recbole_hellm.benchmark.plan import Protocol
+    from recbole_hellm.benchmark.plan_files import Changes, seeds
+    from recbole_hellm.config.recbole_config import merged, parse_arguments, read_yaml
+
+    protocol = {}
+    for key in sorted(Protocol.keys()):  # noqa: SIM118 (not a mapping)
+        text = getattr(options, key)
+        if text is not None:
+            protocol.update(parse_arguments([f"--{key}={text}"]))
+    Protocol.from_config(protocol)  # a wrong value is named before the plan is read
+    settings: dict[str, Any] = {}
+    for file in options.config:
+        settings = merged(settings, read_yaml(Path(file)))
+    settings = merged(settings, parse_arguments(rest))
+    return Changes(models, datasets, seeds(_numbers(options.seeds)) if options.seeds else (), protocol, settings)
+
+
+def _numbers(text: str) -> int | list[int]:
+    """Return ``3`` as a number and ``7,8`` or ``7,`` as a list."""
+    try:
+        listed = [int(number) for number in _names(text)]
+    except ValueError as error:
+        raise ConfigError(f"--seeds must be a number of seeds or seeds with commas, got {text!r}") from error
+    return listed if "," in text or not listed else listed[0]
+
+
+def _run(plan: Plan, options: argparse.Namespace) -> int:
+    """Check and run a plan, then write its report; 1 if a cell failed."""
+    from recbole_hellm.benchmark.checks import check_plan
+    from recbole_hellm.benchmark.runner import run_plan
+
+    results = options.results or Path("results") / f"{plan.name}.jsonl"
+    check_plan(plan)
+    counts = run_plan(plan, results, shlex.join(["recbole-hellm", *options.given]))
+    print(f"{counts.ran} ran, {counts.failed} failed, {counts.skipped} were there already: {results}")
+    _write_report(results, options.report, options)
+    return 1 if counts.failed else 0
+
+
+def _write_report(results: Path, folder: Path | None, options: argparse.Namespace) -> None:
+    from recbole_hellm.benchmark import page, summary, tables
+    from recbole_hellm.benchmark.lines import load_lines
+
+    header, lines = load_lines(results)
+    chosen = {"metric": options.metric.lower()} if options.metric else {}
+    comparison = summary.compare(lines, header, results.parent, **chosen, against=options.against)
+    folder = folder or results.with_name(f"{results.name.removesuffix('.jsonl')}-report")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (page.write_page(comparison, folder / "report.html"), *tables.write_tables(comparison, folder)):
+        print(path)

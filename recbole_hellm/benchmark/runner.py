@@ -1,0 +1,222 @@
+"""Run the missing cells of a plan, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from recbole_hellm.artifacts import file_digest
+from recbole_hellm.benchmark.child import surroundings
+from recbole_hellm.benchmark.lines import ResultsFile
+from recbole_hellm.benchmark.plan import Cell, Plan
+
+MODULE = "recbole_hellm.benchmark.cell"
+"""What runs one cell."""
+GRACE_SECONDS = 10.0
+"""What a cell has between being asked to stop and being killed."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a plan's cells."""
+
+    ran: int
+    """Cells that ran now and have a result."""
+    failed: int
+    """Cells that ran now and ended in an error."""
+    skipped: int
+    """Cells whose result was there already."""
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the files beside a results file lie."""
+
+    results: Path
+
+    @property
+    def stem(self) -> str:
+        return self.results.name.removesuffix(".jsonl")
+
+    def users(self, cell: Cell) -> Path:
+        return self.results.with_name(f"{self.stem}.users") / f"{cell.key}.npz"
+
+    def work(self, cell: Cell) -> Path:
+        return self.users(cell).with_name(f".work-{cell.key}")
+
+    def log(self, cell: Cell) -> Path:
+        return self.results.with_name(f"{self.stem}.logs") / f"{cell.key}.log"
+
+
+def run_plan(
+    plan: Plan, results_path: Path, command: str, env: Mapping[str, str] | None = None, module: str = MODULE
+) -> Counts:
+    """Run every cell that has no result yet, and write its line the moment it ends.
+
+    A failed cell is a line with its error, and is tried again by the next call. Ctrl-C, SIGTERM and SIGHUP end the
+    running cell and leave no line of it.
+
+    Args:
+        plan: What to run; :func:`recbole_hellm.benchmark.checks.check_plan` finds its mistakes before.
+        results_path: The results file; per-user files and logs lie beside it.
+        command: What the user typed, for the record.
+        env: Changes to the environment of the cells.
+        module: Module that runs one cell, given the path of its request.
+
+    Raises:
+        ArtifactError: If the results file is locked, belongs to another plan, or cannot be written.
+    """
+    places, cells = _Places(results_path), plan.cells()
+    ran = failed = skipped = 0
+    with ResultsFile(results_path, plan.header()) as results, _stoppable(results_path):
+        for number, cell in enumerate(cells, start=1):
+            known = results.cells.get(cell.key)
+            if known and _has_result(known, results_path.parent):
+                skipped += 1
+                named = {"label": cell.label, "group": cell.group}
+                if any(known.get(key) != value for key, value in named.items()):  # renamed in the plan
+                    results.append({**known, **named})
+                continue
+            _say(f"[{number}/{len(cells)}] {cell} ... ")
+            started = time.monotonic()
+            line = _run(cell, places, command, env or {}, module)
+            results.append(line)
+            ran, failed = ran + (line["status"] == "ok"), failed + (line["status"] == "failed")
+            _say(f"{_outcome(line, places.log(cell), time.monotonic() - started)}\n")
+    return Counts(ran, failed, skipped)
+
+
+def _has_result(line: Mapping[str, Any], folder: Path) -> bool:
+    """Tell whether a line and the per-user file it names are both complete."""
+    if line["status"] != "ok":
+        return False
+    file = folder / str(line.get("users_file"))
+    return file.is_file() and file_digest(file) == line.get("users_sha256")
+
+
+def _run(cell: Cell, places: _Places, command: str, env: Mapping[str, str], module: str) -> dict[str, Any]:
+    """Run one cell in a process of its own and return its line."""
+    work, log, users = places.work(cell), places.log(cell), places.users(cell)
+    shutil.rmtree(work, ignore_errors=True)  # what a kill left behind
+    work.mkdir(parents=True)
+    log.parent.mkdir(exist_ok=True)
+    planned = {**cell.line(), "users_file": f"{users.parent.name}/{users.name}", "command": command}
+    request = {
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "settings": {**cell.settings, "seed": cell.seed},
+        "argv": [],
+        "cell": planned,
+        "result": str((work / "result.json").resolve()),
+        "users": str((work / "users.npz").resolve()),
+        **surroundings(cell.model),
+    }
+    try:
+        (work / "request.json").write_text(json.dumps(request, indent=2), encoding="utf-8")
+        code = _wait([sys.executable, "-m", module, str((work / "request.json").resolve())], log, env)
+        error = _why(code, log) if code else ""
+        result = {} if error else _result(work / "result.json")
+        if not error and (result.get("cell") != cell.key or not _has_result(_at(result, "users.npz"), work)):
+            error = f"the run ended without a complete result; its log is {log}"
+        if error:
+            now = datetime.now().isoformat(timespec="seconds")
+            return {**planned, "status": "failed", "error": error, "time": now, "users_file": None}
+        (work / "users.npz").replace(users)
+        return {**result, **{key: planned[key] for key in ("label", "group", "users_file", "command")}}
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _at(result: Mapping[str, Any], users_file: str) -> dict[str, Any]:
+    return {"status": "failed", **result, "users_file": users_file}
+
+
+def _result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) and isinstance(result.get("test"), dict) else {}
+
+
+def _wait(command: list[str], log: Path, env: Mapping[str, str]) -> int:
+    """Run ``command`` in a process group of its own and return its exit code; the group ends with this call."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which then ends the group
+            env={**os.environ, **env},
+        )
+    try:
+        return process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+        raise
+    finally:
+        with suppress(ProcessLookupError, PermissionError):  # workers the cell has left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _why(code: int, log: Path) -> str:
+    """Return in one line why a cell failed."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"killed by signal {-code} ({name}){memory}; its log is {log}"
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+    written = [line.strip() for line in lines if line.strip()]
+    told = [line for line in written if line.startswith("error: ")]
+    if told:
+        return told[-1].removeprefix("error: ")
+    return f"exit code {code}: {written[-1] if written else 'nothing was printed'}; its log is {log}"
+
+
+def _outcome(line: Mapping[str, Any], log: Path, seconds: float) -> str:
+    if line["status"] == "failed":
+        return f"failed after {seconds:.0f} s: {line['error']} (log: {log})"
+    metrics = line["test"]
+    name = "ndcg@10" if "ndcg@10" in metrics else next(iter(metrics), None)
+    return f"ok {seconds:.0f} s" + (f", {name} {metrics[name]:.4f}" if name else "")
+
+
+@contextmanager
+def _stoppable(results: Path) -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exit that ends the running cell, and say what stays after a stop."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP) if main}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        _say(f"stopped\nfinished cells are in {results}; the same command runs the others\n")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

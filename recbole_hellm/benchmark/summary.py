@@ -1,0 +1,172 @@
+"""From the lines of a results file to one checked comparison, which tables, plots and pages only print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_hellm.benchmark.comparison import Comparison, Cost, Curve, Group, Interval, Row
+from recbole_hellm.benchmark.groups import groups
+from recbole_hellm.benchmark.plan import Reported
+from recbole_hellm.benchmark.rows import Scored, by_dataset, curve, scored_rows
+from recbole_hellm.benchmark.significance import FEWEST_SEEDS, PairedResult, compare_pair, holm
+from recbole_hellm.benchmark.stored import Line, check_lines, common, load_cells, ranking_metrics
+from recbole_hellm.errors import ArtifactError, ConfigError, nearest
+
+__all__ = ["Comparison", "Cost", "Curve", "Group", "Interval", "PairedResult", "Reported", "Row", "compare"]
+
+OURS = "HeLLM"
+"""The model that is tested against the others where nobody says which."""
+FULL = "full"
+"""Label of the ablation row that the variants are compared with."""
+UNPAIRED = ("history_masked", "fitted_on")
+"""Parts of the protocol that make two models' tasks different ones: their difference says nothing of the models."""
+
+
+def compare(
+    lines: Sequence[Line],
+    header: Mapping[str, Any],
+    folder: Path,
+    metric: str = "ndcg@10",
+    against: str | None = None,
+) -> Comparison:
+    """Return everything a report prints about the cells of a results file.
+
+    Args:
+        lines: Lines of cells, the last of each; those without a result are only listed.
+        header: First line of the file.
+        folder: Where the file lies.
+        metric: Main metric.
+        against: Label tested against each other one; ``None``: HeLLM, or else the best on validation.
+
+    Raises:
+        ArtifactError: If the cells must not stand in one report (see :mod:`.stored`) or do not have ``metric``.
+        ConfigError: If no row is labelled ``against``.
+    """
+    measured = [line for line in lines if line["status"] == "ok"]
+    check_lines(measured)
+    known = ranking_metrics(measured)
+    if metric not in known:
+        raise ArtifactError(
+            f"metric {metric!r} is not in every cell{nearest(metric, known)}; all have: {', '.join(known) or 'none'}"
+        )
+    tested = (metric, *(name for name in known if name != metric and _cutoff(name) == _cutoff(metric)))
+    rows = scored_rows(load_cells(measured, folder, known), known, tested)
+    tables, ablations = (by_dataset(row for row in rows if row.row.group == group) for group in ("compare", "ablation"))
+    _check_label(against, tables)
+    picked = {dataset: _against(table, metric, against) for dataset, table in tables.items()}
+    tests = {
+        (dataset, name): _tests(tables[dataset], row, name)
+        for dataset, (row, _) in picked.items()
+        if row is not None
+        for name in tested
+    }
+    ablation = {dataset: _ablation(table, metric) for dataset, table in ablations.items()}
+    return Comparison(
+        name=header["plan"],
+        metric=metric,
+        metrics=common(measured),
+        tested=tested,
+        rows=tuple(row.row for table in tables.values() for row in table),
+        against={dataset: row.row.label for dataset, (row, _) in picked.items() if row is not None},
+        against_reason={dataset: reason for dataset, (_, reason) in picked.items()},
+        tests=tests,
+        groups=tuple(part for table in tables.values() for part in _groups(table, metric)),
+        ablation_rows=tuple(row.row for table in ablations.values() for row in table),
+        ablation=ablation,
+        curves=tuple(curve(row.row) for row in rows),
+        failed=tuple(line for line in lines if line["status"] != "ok"),
+        reported=tuple(Reported(**entry) for entry in header["reported"]),
+        notes=tuple(
+            dict.fromkeys([*_row_notes(tables), *_row_notes(ablations), *_test_notes(tests, ablation, metric)])
+        ),
+    )
+
+
+def _cutoff(metric: str) -> str:
+    return metric.partition("@")[2]
+
+
+def _check_label(label: str | None, tables: Mapping[str, Sequence[Scored]]) -> None:
+    known = list(dict.fromkeys(row.row.label for table in tables.values() for row in table))
+    if label is not None and label not in known:
+        raise ConfigError(f"no model is labelled {label!r}{nearest(label, known)}; known: {', '.join(known)}")
+
+
+def _against(table: Sequence[Scored], metric: str, label: str | None) -> tuple[Scored | None, str]:
+    """Return the row that is tested against the others of its data set, and why that one."""
+    if label is not None:
+        named = next((row for row in table if row.row.label == label), None)
+        return named, f"{label} was named" if named else f"{label} has no result, so nothing is tested"
+    ours = [row for row in table if row.row.model == OURS]
+    # On validation: picking the best on test and then testing it would find chance significant.
+    judged = [row for row in ours or table if metric in row.row.valid_mean]
+    if len(ours) == 1:
+        return ours[0], f"{ours[0].row.label} is the model of this package"
+    if not judged:
+        return None, f"no model has {metric} on validation, so nothing is tested"
+    best = max(judged, key=lambda row: row.row.valid_mean[metric])
+    return best, f"{best.row.label} has the best {metric} on validation" + (f" of the {OURS} models" if ours else "")
+
+
+def _tests(table: Sequence[Scored], best: Scored, metric: str) -> tuple[PairedResult, ...]:
+    return holm([_pair(best, other, metric, "greater") for other in table if other is not best])
+
+
+def _ablation(table: Sequence[Scored], metric: str) -> tuple[PairedResult, ...]:
+    full = next((row for row in table if row.row.label == FULL), None)
+    if full is None:
+        return ()
+    # Two-sided: a part may hurt, and then its variant is the better one.
+    return holm([_pair(variant, full, metric, "two-sided") for variant in table if variant is not full])
+
+
+def _pair(one: Scored, other: Scored, metric: str, alternative: str) -> PairedResult:
+    dataset, a, b = one.row.dataset, one.row, other.row
+    differ = [
+        f"{key} is {a.protocol[key]} and {b.protocol[key]}" for key in UNPAIRED if a.protocol[key] != b.protocol[key]
+    ]
+    pair = PairedResult(dataset, metric, a.label, b.label, alternative, reason="; ".join(differ) or None)
+    return pair if differ else compare_pair(pair, one.by_seed(metric), other.by_seed(metric))
+
+
+def _groups(table: Sequence[Scored], metric: str) -> Iterator[Group]:
+    users = table[0].cells[0].users  # one for all rows, so that a part is the same users
+    for row in table:
+        yield from groups(row.row.dataset, row.row.label, row.per_user(metric), users)
+
+
+def _row_notes(tables: Mapping[str, Sequence[Scored]]) -> Iterator[str]:
+    for dataset, table in tables.items():
+        rows = [row.row for row in table]
+        seeds = {row.label: len(row.seeds) for row in rows}
+        if len({row.seeds for row in rows}) > 1:
+            counts = ", ".join(f"{label} {count}" for label, count in seeds.items())
+            yield f"{dataset}: the models have different seeds (number of seeds: {counts})."
+        if len(rows) == 1:
+            yield f"{dataset}: only {rows[0].label} has a result, so there is nothing to compare."
+        if rows[0].untied is None or rows[0].tied_share is None:
+            yield f"{dataset}: it is not known which targets tie in time with the item before them."
+
+
+def _test_notes(
+    tests: Mapping[tuple[str, str], Sequence[PairedResult]],
+    ablation: Mapping[str, Sequence[PairedResult]],
+    metric: str,
+) -> Iterator[str]:
+    mains = [result for (_, name), results in tests.items() if name == metric for result in results]
+    for result in [*mains, *(result for results in ablation.values() for result in results)]:
+        pair = f"{result.dataset}: {result.label} against {result.other}"
+        if result.reason:
+            yield f"{pair} is not tested, as the protocols differ ({result.reason})."
+        elif len(result.seeds) < FEWEST_SEEDS:
+            yield (
+                f"{pair} is not tested over seeds, as that takes at least {FEWEST_SEEDS} shared seeds "
+                f"and they share {len(result.seeds)}."
+            )
+        elif result.p_seeds is None:
+            yield f"{pair} is not tested over seeds, as no seed changes their difference."
+    for dataset, results in ablation.items():
+        if not results:
+            yield f"{dataset}: no row is labelled {FULL!r}, so no part's effect can be told."

@@ -1,0 +1,144 @@
+"""A line per epoch, and an end when the training time is over."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import asdict, dataclass
+from logging import getLogger
+from typing import Any
+
+from recbole.utils import early_stopping
+
+from recbole_hellm.config.specs import RunSpec
+
+logger = getLogger(__name__)
+
+
+@dataclass
+class EpochRecord:
+    """What one pass over the training data gave."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    seconds: float
+    """Of the training pass alone."""
+    valid: dict[str, float] | None = None
+    """RecBole's metrics on the validation split, if it was read after this epoch."""
+
+
+class _TimeOver(Exception):
+    """No further epoch fits into the training time."""
+
+
+class EpochsMixin:
+    """Goes in front of a RecBole trainer class; its training loop stays RecBole's own.
+
+    RecBole ends training by epochs or by patience. With the setting ``train_minutes`` no epoch starts that, at the pace
+    so far, would end later; the first epoch always runs, and the last one is always validated.
+
+    Attributes:
+        epoch_records: A record per finished epoch.
+        seconds_before: What counts as used when training starts (the stages).
+        planned_epochs: Epochs that a learning-rate schedule spans where training is to end before them; ``None``: all.
+        best_epoch: The epoch whose weights were kept (from 1); ``None`` if nothing was validated.
+    """
+
+    config: Any
+    valid_metric: str
+    valid_metric_bigger: bool
+    eval_step: int
+    stopping_step: int
+    cur_step: int
+    best_valid_score: float
+    best_valid_result: Any
+    _train_epoch: Any
+    epoch_records: list[EpochRecord]
+    seconds_before: float = 0.0
+    planned_epochs: int | None = None
+    _minutes: float = 0.0
+    _started: float | None = None
+    _valid_data: Any = None
+    _saves: bool = True
+
+    def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as RecBole does; same arguments and result."""
+        self.epoch_records = []
+        self._minutes = RunSpec.from_config(self.config.final_config_dict).train_minutes
+        self._started, self._valid_data, self._saves = time.perf_counter(), valid_data, kwargs.get("saved", True)
+        train_epoch = self._train_epoch
+        # On the instance: a trainer with an epoch of its own stands in front of this class.
+        self.__dict__["_train_epoch"] = functools.partial(self._recorded_epoch, train_epoch)
+        try:
+            return super().fit(train_data, valid_data, *args, **kwargs)  # type: ignore[misc]
+        except _TimeOver:
+            logger.info("training time is over after %d epochs", len(self.epoch_records))
+            return self.best_valid_score, self.best_valid_result
+        finally:
+            del self.__dict__["_train_epoch"]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Return the epoch whose weights were kept, by RecBole's rule: of equal ones the last."""
+        best, score = None, None
+        for record in getattr(self, "epoch_records", []):
+            if record.valid is not None:
+                value = record.valid[self.valid_metric]
+                if score is None or (value >= score if self.valid_metric_bigger else value <= score):
+                    best, score = record.epoch, value
+        return best
+
+    @property
+    def time_share(self) -> float | None:
+        """Return the used share of the training time, ``None`` if it has no limit."""
+        return self._seconds_used() / (60 * self._minutes) if self._minutes else None
+
+    def _seconds_used(self) -> float:
+        return self.seconds_before + (time.perf_counter() - self._started if self._started is not None else 0.0)
+
+    def _recorded_epoch(self, train_epoch: Any, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """Run an epoch of the trainer if there is time for it, and keep its record."""
+        self._end_in_time()
+        started = time.perf_counter()
+        loss = train_epoch(train_data, epoch_idx, *args, **kwargs)
+        total = float(sum(loss) if isinstance(loss, tuple) else loss)
+        self.epoch_records.append(EpochRecord(epoch_idx + 1, total, time.perf_counter() - started))
+        return loss
+
+    def _valid_epoch(self, valid_data: Any, *args: Any, **kwargs: Any) -> Any:
+        score, result = super()._valid_epoch(valid_data, *args, **kwargs)  # type: ignore[misc]
+        if getattr(self, "epoch_records", None):
+            self.epoch_records[-1].valid = {name: float(value) for name, value in result.items()}
+        return score, result
+
+    def _end_in_time(self) -> None:
+        """End training if one more epoch, as long as those before, would end after the limit."""
+        records = getattr(self, "epoch_records", [])
+        if not self._minutes or not records or self._started is None:
+            return
+        pace = (time.perf_counter() - self._started) / len(records)
+        if self._seconds_used() + pace <= 60 * self._minutes:
+            return
+        if records[-1].valid is None and self._valid_data and self.eval_step > 0:
+            self._validate_last(records[-1].epoch - 1)
+        raise _TimeOver
+
+    def _validate_last(self, epoch_idx: int) -> None:
+        score, result = self._valid_epoch(self._valid_data)
+        self.best_valid_score, self.cur_step, _, better = early_stopping(
+            score,
+            self.best_valid_score,
+            self.cur_step,
+            max_step=self.stopping_step,
+            bigger=self.valid_metric_bigger,
+        )
+        if better:
+            self.best_valid_result = result
+            if self._saves:
+                self._save_checkpoint(epoch_idx)  # type: ignore[attr-defined]
+
+
+def as_curve(records: list[EpochRecord]) -> list[dict[str, Any]]:
+    """Return records as plain values, for the result file."""
+    return [asdict(record) for record in records]
