@@ -21,7 +21,7 @@ setup(
         "torch>=2.6,<2.14",
         "numpy>=1.26,<3",
         "pandas>=2.2,<3",
-        "scipy>=1.11",
+        "scipy>=1.15",
         "setuptools>=77.0.3,<82",  # ray imports pkg_resources
         "packaging",  # dgl imports it without declaring it
         "pyyaml",

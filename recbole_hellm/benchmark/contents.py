@@ -62,7 +62,7 @@ def significance_tables(comparison: Comparison) -> Iterator[Table]:
             for r in results
             if not r.reason
         )
-        columns = (Column(f"{chosen} against", "text"), *(Column(name) for name in _PAIRED))
+        columns = (Column(f"{chosen} against", "text"), *map(_paired_column, _PAIRED))
         yield Table(f"tests-{place}", dataset, f"{chosen} against every other, {dataset}", caption, columns, body)
 
 
@@ -103,7 +103,11 @@ def ablation_tables(comparison: Comparison) -> Iterator[Table]:
         results = {result.label: result for result in comparison.ablation.get(dataset, ())}
         caption = f"{_seeds(rows)}. Differences of {comparison.metric} to the full model, paired by user; "
         caption += "tests as above, but two-sided."
-        columns = (Column("Variant", "text"), *(Column(m) for m in metrics), *(Column(_PAIRED[p]) for p in _CORRECTED))
+        columns = (
+            Column("Variant", "text"),
+            *(Column(m) for m in metrics),
+            *(_paired_column(_PAIRED[place]) for place in _CORRECTED),
+        )
         columns += tuple(Column(name, "protocol") for name in PROTOCOL)
         body = []
         for row in rows:
@@ -111,9 +115,7 @@ def ablation_tables(comparison: Comparison) -> Iterator[Table]:
             values = [_value(row, metric, rows, target) for metric in metrics]
             paired = _paired(result, target) if result and not result.reason else (Entry(NONE),) * len(_PAIRED)
             paired = tuple(paired[place] for place in _CORRECTED)
-            body.append(
-                (Entry(row.label, label=row.label), *values, *paired, *map(Entry, protocol_entries(row.protocol)))
-            )
+            body.append((Entry(row.label), *values, *paired, *map(Entry, protocol_entries(row.protocol))))
         caption += _untested(list(results.values()))
         yield Table(f"ablation-{place}", dataset, f"One part off, {dataset}", caption, columns, tuple(body))
 
@@ -122,6 +124,10 @@ _TESTS = ("Wilcoxon p", "Wilcoxon Holm p", "Permutation p", "Permutation Holm p"
 _PAIRED = ("Difference", "Relative", "95 % interval", "d_z", *_TESTS)
 _CORRECTED = tuple(place for place, name in enumerate(_PAIRED) if name not in ("Wilcoxon p", "Permutation p"))
 """Of :data:`_PAIRED`, what a table that also prints metrics has room for."""
+
+
+def _paired_column(name: str) -> Column:
+    return Column(name, "minor" if "interval" in name else "number")
 
 
 def _paired(result: PairedResult, target: str) -> tuple[Entry, ...]:

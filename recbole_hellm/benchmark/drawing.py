@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,9 +24,20 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = "os^Dv<>"
 """One fewer than colours, so that colour and shape together repeat late."""
 # The page replaces these by its own colours, which follow the reader's light or dark setting.
-INK, MUTED, LINE, PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"}
-_RC = {
+INK, MUTED, LINE = "#010203", "#040506", "#070809"
+_ELEMENTS = (
+    (r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", ""),  # would hold for the whole page
+    (r"<!--.*?-->", ""),
+    (r"\s*\n\s*", " "),
+    (r"> <", "><"),
+)
+_TAGS = (
+    (r'<g id="[^"]*"', "<g"),  # every figure has the same
+    (r" font-family: [^;\"]*;", ""),  # the page's own
+    (r' transform="rotate\(-0 [^"]*\)"', ""),
+    *((colour, f"var({name})") for colour, name in ((INK, "--ink"), (MUTED, "--muted"), (LINE, "--line"))),
+)
+_RC: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and follows the page's colours
     "font.size": 11.0,
     "text.parse_math": False,  # a label may hold a dollar sign
@@ -51,6 +63,7 @@ _RC = {
 class Plot:
     """One figure of a page."""
 
+    dataset: str
     title: str
     text: str
     """What it shows, for those who cannot see it and for a caption."""
@@ -92,44 +105,27 @@ def canvas(height: float, left: float = 46, right: float = 12, top: float = 10, 
     return axes
 
 
-def as_plot(axes: Axes, title: str, text: str) -> Plot:
+def as_plot(axes: Axes, dataset: str, title: str, text: str) -> Plot:
     """Return the figure as inline SVG: the same figure gives the same text, without ids that meet on one page."""
-    figure, buffer = axes.figure, io.StringIO()
+    figure, buffer = cast(Figure, axes.figure), io.StringIO()
     FigureCanvasSVG(figure)
     with matplotlib.rc_context({"svg.hashsalt": f"{title} {text}"}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     svg = buffer.getvalue()
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
-    body = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font-size: \1", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
+    for pattern, new in _ELEMENTS:
+        body = re.sub(pattern, new, body, flags=re.DOTALL)
+    body = re.sub(r"<[^>]*>", _plain_tag, body)
     height = figure.get_figheight() * 72
-    return Plot(title, text, f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-hidden="true">{body.strip()}')
+    return Plot(
+        dataset, title, text, f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-hidden="true">{body.strip()}'
+    )
 
 
-def shorten(text: str, longest: int) -> str:
-    """Return ``text`` with its middle left out if it is longer; names often differ at their ends."""
-    text = " ".join(text.split())
-    if len(text) <= longest:
-        return text
-    head = (longest - 1) * 2 // 3
-    return f"{text[:head].rstrip()}…{text[head + 1 - longest :].lstrip()}"
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return places near the wanted ones, at least ``gap`` apart, between ``low`` and ``high`` if they fit there."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = dict.fromkeys(order, 0.0)
-    floor = low
-    for i in order:
-        places[i] = max(wanted[i], floor)
-        floor = places[i] + gap
-    ceiling = high
-    for i in reversed(order):
-        places[i] = min(places[i], ceiling)
-        ceiling = places[i] - gap
-    return [places[i] for i in range(len(wanted))]
+def _plain_tag(tag: re.Match[str]) -> str:
+    """Return one tag without what a page does not need; the text between tags, a label say, is not touched."""
+    text = tag[0]
+    for pattern, new in _TAGS:
+        text = re.sub(pattern, new, text)
+    return re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}".rstrip("0").rstrip("."), text)

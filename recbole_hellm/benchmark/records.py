@@ -37,15 +37,17 @@ def cost_tables(comparison: Comparison) -> Iterator[Table]:
     """Yield, by data set, what each model costs."""
     ids = trace_ids(comparison)
     for place, (dataset, rows) in enumerate(by_dataset(comparison.rows), start=1):
-        stages = tuple(dict.fromkeys(stage for row in rows for stage in row.cost.seconds_by_stage))
+        # The row with most stages first: it knows their order.
+        parts = sorted((row.cost.seconds_by_stage for row in rows), key=len, reverse=True)
+        stages = tuple(dict.fromkeys(stage for part in parts for stage in part))
         reused = {(row.label, s["name"]) for row in rows for c in row.cells for s in _stages(c) if _reused(s)}
-        caption = "Means over seeds; peak memory is the largest."
+        caption = "Stages and total in seconds, memory in MB; means over seeds, peak memory the largest."
         if reused:
-            caption += " † in some cells a stored result was reused: the seconds are what it cost when it was computed."
+            caption += " † in some cells a stored result was reused: the number says what it cost when it was computed."
         columns = [Column("Model", "text"), Column("Trained weights"), Column("All weights")]
-        columns += [Column(f"{stage}, s", "minor") for stage in stages] + [
-            Column("Total, s"),
-            Column("Peak memory, MB"),
+        columns += [Column(stage.capitalize(), "minor") for stage in stages] + [
+            Column("Total"),
+            Column("Peak memory"),
         ]
         columns += [Column("Training samples/s"), Column("Users ranked/s")]
         body = []

@@ -61,8 +61,8 @@ def curve(row: Row) -> Curve:
         row.label,
         line["seed"],
         tuple(curves["training"]),
-        tuple(curves["graph"]),
-        tuple(curves["sequence"]),
+        tuple(curves.get("graph", ())),  # only of models that have the stage
+        tuple(curves.get("sequence", ())),
         line["best_epoch"],
     )
 

@@ -116,7 +116,7 @@ def _run(cell: Cell, places: _Places, command: str, env: Mapping[str, str], modu
     request = {
         "model": cell.model,
         "dataset": cell.dataset,
-        "settings": {**cell.settings, "seed": cell.seed},
+        "settings": {"checkpoint_dir": str(work / "saved"), **cell.settings, "seed": cell.seed},  # models are not kept
         "argv": [],
         "cell": planned,
         "result": str((work / "result.json").resolve()),

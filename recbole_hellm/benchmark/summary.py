@@ -46,14 +46,9 @@ def compare(
     """
     measured = [line for line in lines if line["status"] == "ok"]
     check_lines(measured)
-    known = ranking_metrics(measured)
-    if metric not in known:
-        raise ArtifactError(
-            f"metric {metric!r} is not in every cell{nearest(metric, known)}; all have: {', '.join(known) or 'none'}"
-        )
-    tested = (metric, *(name for name in known if name != metric and _cutoff(name) == _cutoff(metric)))
+    known, tested = _metrics(measured, metric)
     rows = scored_rows(load_cells(measured, folder, known), known, tested)
-    tables, ablations = (by_dataset(row for row in rows if row.row.group == group) for group in ("compare", "ablation"))
+    tables, ablations = (by_dataset(r for r in rows if r.row.group == group) for group in ("compare", "ablation"))
     _check_label(against, tables)
     picked = {dataset: _against(table, metric, against) for dataset, table in tables.items()}
     tests = {
@@ -78,14 +73,19 @@ def compare(
         curves=tuple(curve(row.row) for row in rows),
         failed=tuple(line for line in lines if line["status"] != "ok"),
         reported=tuple(Reported(**entry) for entry in header["reported"]),
-        notes=tuple(
-            dict.fromkeys([*_row_notes(tables), *_row_notes(ablations), *_test_notes(tests, ablation, metric)])
-        ),
+        notes=tuple(dict.fromkeys([*_notes(tables), *_notes(ablations), *_test_notes(tests, ablation, metric)])),
     )
 
 
-def _cutoff(metric: str) -> str:
-    return metric.partition("@")[2]
+def _metrics(lines: Sequence[Line], metric: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the metrics that users have one by one, and those that are tested: ``metric`` and others of its cutoff."""
+    known = ranking_metrics(lines)
+    if metric not in known:
+        raise ArtifactError(
+            f"metric {metric!r} is not in every cell{nearest(metric, known)}; all have: {', '.join(known) or 'none'}"
+        )
+    cutoff = metric.partition("@")[2]
+    return known, (metric, *(name for name in known if name != metric and name.partition("@")[2] == cutoff))
 
 
 def _check_label(label: str | None, tables: Mapping[str, Sequence[Scored]]) -> None:
@@ -137,7 +137,7 @@ def _groups(table: Sequence[Scored], metric: str) -> Iterator[Group]:
         yield from groups(row.row.dataset, row.row.label, row.per_user(metric), users)
 
 
-def _row_notes(tables: Mapping[str, Sequence[Scored]]) -> Iterator[str]:
+def _notes(tables: Mapping[str, Sequence[Scored]]) -> Iterator[str]:
     for dataset, table in tables.items():
         rows = [row.row for row in table]
         seeds = {row.label: len(row.seeds) for row in rows}

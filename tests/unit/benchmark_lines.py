@@ -18,6 +18,7 @@ SPLIT = {
     "group_by": "user",
     "mode": {"valid": "full", "test": "full"},
 }
+PRETRAINING = {"graph": [2.0 * 0.8**i for i in range(10)], "sequence": [7.0 * 0.9**i for i in range(8)]}
 COUNTED = ("TransitionCounts", "Pop")
 """Models without epochs."""
 
@@ -144,8 +145,7 @@ def _cell(dataset, label, model, group, seed, gain, n_users):
         "evaluation_users_per_second": 250_000 / seconds,
         "curves": {
             "training": [_epoch(epoch, seconds, gain) for epoch in epochs],
-            "graph": [2.0 * 0.8**epoch for epoch in range(10)] if model == "HeLLM" else [],
-            "sequence": [7.0 * 0.9**epoch for epoch in range(8)] if model == "HeLLM" else [],
+            **(PRETRAINING if model == "HeLLM" else {}),
         },
         "commit": "0123456789ab",
         "versions": {"python": "3.11.9", "recbole": "1.2.1", "recbole-hellm": "0.1.0"},

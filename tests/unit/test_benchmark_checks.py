@@ -1,10 +1,15 @@
+import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from recbole_hellm import registry
 from recbole_hellm.benchmark.checks import check_plan, import_models
+from recbole_hellm.benchmark.child import surroundings
 from recbole_hellm.benchmark.plan import Entry, Plan
 from recbole_hellm.benchmark.plan_files import load_plan, plan_imports
 from recbole_hellm.errors import ConfigError, DataError
@@ -78,6 +83,59 @@ def test_a_model_another_process_cannot_import_is_refused(toy):
         refused(lambda: check_plan(made), "model 'Local' is defined in __main__", "top level of a module")
     finally:
         registry.models.remove("Local")
+
+
+PARENT = """
+import subprocess, sys, time
+from recbole_hellm.benchmark.child import surroundings
+child = (
+    "import time; from recbole_hellm.benchmark.child import enter; "
+    f"enter({surroundings('SASRec')!r}); print('in', flush=True); time.sleep(600)"
+)
+process = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True, start_new_session=True)
+process.stdout.readline()
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_cell_ends_when_what_started_it_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    state = Path(f"/proc/{parent.stdout.readline().strip()}/stat")
+    assert state.exists()
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 30
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_cell_knows_the_models_of_what_started_it(tmp_path, monkeypatch):
+    (tmp_path / "plain_model.py").write_text(
+        "from recbole_hellm.models.transition_counts import TransitionCounts\n\n"
+        "class Plain(TransitionCounts):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.models.add("Plain", __import__("plain_model").Plain)
+    try:
+        about = json.loads(json.dumps(surroundings("Plain")))
+    finally:
+        registry.models.remove("Plain")
+    assert about["models"] == {"Plain": ["plain_model", "Plain"]}
+    del about["parent"]
+    script = (
+        "import sys, json; from recbole_hellm.benchmark.child import enter; enter(json.loads(sys.argv[1])); "
+        "from recbole.utils import get_model; print(get_model('Plain').__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(about)],
+        cwd=tmp_path.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == "plain_model"
 
 
 def _shared(settings):

@@ -194,18 +194,18 @@ def test_a_plan_of_names_is_called_by_its_data_sets():
 
 
 def test_an_unknown_plan_gives_the_near_name():
-    refused(lambda: find_plan("toy"), "unknown plan 'toy' (did you mean 'toys'?)", "beauty, quick, sports, toys")
+    refused(lambda: find_plan("toy"), "unknown plan 'toy' (did you mean 'toys'?)", "known: beauty", "or a path")
     assert find_plan("toys") == properties_dir() / "benchmark" / "toys.yaml"
     refused(lambda: load_plan(find_plan("gone.yaml")), "gone.yaml does not exist")
 
 
 def test_every_shipped_plan_is_one_the_settings_allow(tmp_path):
-    assert [path.stem for path in SHIPPED] == ["beauty", "quick", "sports", "toys"]
+    assert {path.stem for path in SHIPPED} >= {"beauty", "quick", "sports", "toys"}
     for path in SHIPPED:
         made = load_plan(path, Changes(settings={"data_path": str(tmp_path)}))
-        assert len(made.entries) >= 6
+        assert len(made.entries) >= 4
         assert {"TransitionCounts", "HeLLM"} <= {entry.label for entry in made.entries}
         if made.datasets != ("ml-100k",):  # that one comes with RecBole and would be prepared
             with pytest.raises(DataError, match=f"recbole-hellm prepare {made.datasets[0]}"):
                 check_plan(made)
-            assert len(made.header()["reported"]) >= 6
+            assert len(made.header()["reported"]) >= 2

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ with open(os.environ["CALLS"], "a") as calls:
     calls.write(request["model"] + " " + str(request["settings"]["seed"]) + "\\n")
 print("half a line of progress", end="\\r")
 users = b"users of " + request["cell"]["cell"].encode()
-line = {**request["cell"], "status": "ok", "test": {"ndcg@10": 0.0451}, "users_sha256": hashlib.sha256(users).hexdigest()}
+line = {**request["cell"], "status": "ok", "test": {"ndcg@10": 0.0451}}
+line["users_sha256"] = hashlib.sha256(users).hexdigest()
 if what == "fails":
     print("error: an earlier one", file=sys.stderr)
     print("error: setting 'x' must be y", file=sys.stderr)
@@ -199,9 +201,10 @@ def waiting(tmp_path, env):
     _until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     yield process, [int(pid) for pid in pids.read_text().split()]
     process.kill()
-    process.communicate()
+    process.wait()
     for pid in map(int, pids.read_text().split()):
-        _kill(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -245,10 +248,3 @@ def _until(condition, seconds=60):
 def _alive(pid):
     state = Path(f"/proc/{pid}/stat")
     return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def _kill(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

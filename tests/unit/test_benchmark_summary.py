@@ -75,13 +75,14 @@ def test_numbers_of_a_row_are_means_of_its_lines(tmp_path, compared):
 
 
 def test_cost_counts_a_reused_stage_as_if_it_had_run(compared):
-    cost = compared().rows[0].cost
-    assert {stage["status"] for stage in compared().rows[0].cells[1]["stages"]} == {"ran", "reused"}
+    rows = compared().rows
+    cost = rows[0].cost
+    assert {stage["status"] for stage in rows[0].cells[1]["stages"]} == {"ran", "reused"}
     assert list(cost.seconds_by_stage) == ["data and model", "features", "graph", "sequence", "training", "evaluation"]
-    line = compared().rows[0].cells[0]
+    line = rows[0].cells[0]
     assert cost.seconds == pytest.approx(sum(stage["computed_seconds"] for stage in line["stages"]))
     assert cost.parameters_total - cost.parameters_trained == 135_000_000
-    counted = compared().rows[2].cost
+    counted = rows[2].cost
     assert counted.training_samples_per_second is None
     assert counted.evaluation_users_per_second > 0
 
@@ -173,6 +174,8 @@ def test_groups_by_hand():
         ("middle", 1, 1, 2, 2),
         ("head", 2, 0.5, 3, 9),
     ]
+    users["popularity"] = 7
+    assert {p.by for p in groups("toys", "A", np.zeros(6), users)} == {"history"}
 
 
 def test_unknown_ties_are_none_and_said(compared):
@@ -182,7 +185,7 @@ def test_unknown_ties_are_none_and_said(compared):
 
 
 def test_ablation_says_what_each_part_is_worth(compared):
-    comparison = compared(ablation=True, n_users=600)
+    comparison = compared(ablation=True, n_users=400)
     assert [row.label for row in comparison.ablation_rows] == list(PARTS)
     assert all(row.group == "compare" for row in comparison.rows)
     results = {result.label: result for result in comparison.ablation["amazon-toys"]}
@@ -208,7 +211,8 @@ def test_ablation_alone_and_without_its_full_row(compared):
 
 
 def test_curves_are_the_first_seeds(compared):
-    curve = compared().curves[0]
+    curve, other, _ = compared().curves
+    assert (other.label, other.graph, other.sequence) == ("SASRec", (), ())
     assert (curve.label, curve.seed, curve.best_epoch) == ("HeLLM", 2020, 4)
     assert [point["epoch"] for point in curve.training] == [1, 2, 3, 4, 5, 6]
     assert (len(curve.graph), len(curve.sequence)) == (10, 8)
