@@ -125,10 +125,17 @@ def _ablation(table: Sequence[Scored], metric: str) -> tuple[PairedResult, ...]:
 def _pair(one: Scored, other: Scored, metric: str, alternative: str) -> PairedResult:
     dataset, a, b = one.row.dataset, one.row, other.row
     differ = [
-        f"{key} is {a.protocol[key]} and {b.protocol[key]}" for key in UNPAIRED if a.protocol[key] != b.protocol[key]
+        f"{_switch(key, a.protocol[key])} and {_switch(key, b.protocol[key])}"
+        for key in UNPAIRED
+        if a.protocol[key] != b.protocol[key]
     ]
     pair = PairedResult(dataset, metric, a.label, b.label, alternative, reason="; ".join(differ) or None)
     return pair if differ else compare_pair(pair, one.by_seed(metric), other.by_seed(metric))
+
+
+def _switch(key: str, value: Any) -> str:
+    """Return a switch of the protocol in words."""
+    return f"history {'masked' if value else 'kept'}" if key == "history_masked" else f"{key.replace('_', ' ')} {value}"
 
 
 def _groups(table: Sequence[Scored], metric: str) -> Iterator[Group]:
@@ -156,17 +163,18 @@ def _test_notes(
     metric: str,
 ) -> Iterator[str]:
     mains = [result for (_, name), results in tests.items() if name == metric for result in results]
+    few: dict[str, list[str]] = {}
     for result in [*mains, *(result for results in ablation.values() for result in results)]:
         pair = f"{result.dataset}: {result.label} against {result.other}"
         if result.reason:
             yield f"{pair} is not tested, as the protocols differ ({result.reason})."
         elif len(result.seeds) < FEWEST_SEEDS:
-            yield (
-                f"{pair} is not tested over seeds, as that takes at least {FEWEST_SEEDS} shared seeds "
-                f"and they share {len(result.seeds)}."
-            )
+            few.setdefault(result.dataset, []).append(f"{result.label} and {result.other} {len(result.seeds)}")
         elif result.p_seeds is None:
             yield f"{pair} is not tested over seeds, as no seed changes their difference."
+    for dataset, pairs in few.items():
+        shared = ", ".join(pairs)
+        yield f"{dataset}: a test over seeds takes at least {FEWEST_SEEDS} shared seeds; it is left out for {shared}."
     for dataset, results in ablation.items():
         if not results:
             yield f"{dataset}: no row is labelled {FULL!r}, so no part's effect can be told."

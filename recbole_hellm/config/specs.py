@@ -48,8 +48,8 @@ class RunSpec(Spec):
     """Training time, the stages' included (at what they cost when they ran); 0: no limit. No epoch starts that would
     end later at the pace so far, but one always runs."""
     fit_on: Literal["train", "train+valid"] = "train"
-    """Events the tested model is fitted on. ``train+valid``: the epoch is chosen on validation as always, then the model
-    is trained again for that many epochs with the validation events as well."""
+    """Events the tested model is fitted on. ``train+valid``: the epoch is chosen on validation as always, then the
+    model is trained again for that many epochs with the validation events as well."""
 
     def __post_init__(self) -> None:
         self.require(self.train_minutes >= 0, "train_minutes", ">= 0")

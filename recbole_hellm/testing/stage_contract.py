@@ -43,6 +43,9 @@ class _Finished(ArtifactStore):
     def load(self, stage: str, key: str, ids: str) -> dict[str, Tensor]:
         return {}
 
+    def seconds(self, stage: str, key: str) -> float:
+        return 0.0
+
 
 class StageContract(ToySettings):
     """What every registered stage keeps. Subclass it in a test file as ``TestMyStage``."""
