@@ -27,7 +27,9 @@ class MissingModelError(HellmError, FileNotFoundError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest of ``known``, or an empty string."""
     names = list(known)
-    near = [entry for entry in names if entry.casefold() == name.casefold()] or difflib.get_close_matches(
-        name, names, n=1
-    )
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    folded = {entry.casefold(): entry for entry in reversed(names)}
+    near = difflib.get_close_matches(name, names, n=1) or [
+        folded[entry] for entry in difflib.get_close_matches(name.casefold(), folded, n=1)
+    ]
+    same = [folded[name.casefold()]] if name.casefold() in folded else near
+    return f" (did you mean {same[0]!r}?)" if same else ""

@@ -64,6 +64,8 @@ def run_cell(request: Mapping[str, Any]) -> dict[str, Any]:
         **request["cell"],
         "status": "ok",
         **{name: about[name] for name in COPIED},
+        "run_settings": about["settings"],
+        "decimals": about["settings"]["metric_decimal_place"],
         "valid": plain(outcome["best_valid_result"] or {}),
         "test": plain(outcome["test_result"]),
         "users_sha256": file_digest(users),

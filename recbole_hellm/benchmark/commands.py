@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_hellm.errors import ConfigError
+from recbole_hellm.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from recbole_hellm.benchmark.plan import Plan
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 TAKE_SETTINGS = ("compare", "ablate")
 """Sub-commands that read every other ``--key=value`` as a run setting of all cells."""
+DEFAULT_METRIC = "ndcg@10"
+"""What tests and plots are about where it is measured."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -75,7 +78,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metric", help="metric that tests and plots are about (default: NDCG@10)")
+    parser.add_argument("--metric", help="metric that tests and plots are about (default: NDCG@10 if measured)")
     parser.add_argument("--against", metavar="LABEL", help="model that is tested against the others")
 
 
@@ -117,20 +120,36 @@ def _changes(
 ) -> Changes:
     """Return what the command line says of a plan."""
     from recbole_hellm.benchmark.plan import Protocol
-    from recbole_hellm.benchmark.plan_files import Changes, seeds
+    from recbole_hellm.benchmark.plan_files import Changes, protocol_words, seeds
     from recbole_hellm.config.recbole_config import merged, parse_arguments, read_yaml
 
+    _check_spelling(rest, vars(options))
     protocol = {}
     for key in sorted(Protocol.keys()):  # noqa: SIM118 (not a mapping)
         text = getattr(options, key)
         if text is not None:
             protocol.update(parse_arguments([f"--{key}={text}"]))
-    Protocol.from_config(protocol)  # a wrong value is named before the plan is read
+    Protocol.from_config(protocol_words(protocol))  # a wrong value is named before the plan is read
     settings: dict[str, Any] = {}
     for file in options.config:
         settings = merged(settings, read_yaml(Path(file)))
     settings = merged(settings, parse_arguments(rest))
     return Changes(models, datasets, seeds(_numbers(options.seeds)) if options.seeds else (), protocol, settings)
+
+
+def _check_spelling(rest: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Name what was meant by an argument that is no ``--key=value``.
+
+    Raises:
+        ConfigError: If an option lacks its last letter (``--model``), or a setting its ``=`` (``--epochs 3``).
+    """
+    for place, argument in enumerate(rest):
+        key, equals, _ = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and f"{key}s" in known:
+            raise ConfigError(f"unknown argument '--{key}' (did you mean '--{key}s'?)")
+        value = rest[place + 1] if place + 1 < len(rest) else ""
+        if argument.startswith("--") and key and not equals and value and not value.startswith("--"):
+            raise ConfigError(f"setting {key!r} and its value must be one argument; write --{key}={value}")
 
 
 def _numbers(text: str) -> int | list[int]:
@@ -145,24 +164,73 @@ def _numbers(text: str) -> int | list[int]:
 def _run(plan: Plan, options: argparse.Namespace) -> int:
     """Check and run a plan, then write its report; 1 if a cell failed."""
     from recbole_hellm.benchmark.checks import check_plan
+    from recbole_hellm.benchmark.lines import check_results_path, log_of
+    from recbole_hellm.benchmark.progress import say
     from recbole_hellm.benchmark.runner import run_plan
 
     results = options.results or Path("results") / f"{plan.name}.jsonl"
-    check_plan(plan)
-    counts = run_plan(plan, results, shlex.join(["recbole-hellm", *options.given]))
-    print(f"{counts.ran} ran, {counts.failed} failed, {counts.skipped} were there already: {results}")
-    _write_report(results, options.report, options)
+    check_results_path(results)
+    _check_folder(_report_folder(results, options.report), "--report")
+    inputs = check_plan(plan, options.metric, options.against)
+    counts = run_plan(plan, results, shlex.join(["recbole-hellm", *options.given]), inputs=inputs)
+    say(f"{counts.ran} ran, {counts.failed} failed, {counts.skipped} were there already: {results}\n")
+    if not counts.ran + counts.skipped:
+        first = _lines(results)[1][0]
+        log = log_of(results, first["cell"])
+        print(f"error: all {counts.failed} cells failed: {first['error']} (log: {log})", file=sys.stderr)
+        return 1
+    _write_report(results, options.report, options, "--report")
     return 1 if counts.failed else 0
 
 
-def _write_report(results: Path, folder: Path | None, options: argparse.Namespace) -> None:
+def _write_report(results: Path, folder: Path | None, options: argparse.Namespace, option: str = "--output") -> None:
     from recbole_hellm.benchmark import page, summary, tables
+    from recbole_hellm.benchmark.lines import real_path
+    from recbole_hellm.benchmark.progress import say
+
+    folder = _report_folder(results, folder)
+    _check_folder(folder, option)
+    header, lines = _lines(results)
+    metric = options.metric.lower() if options.metric else _default_metric(lines)
+    comparison = summary.compare(lines, header, real_path(results).parent, metric=metric, against=options.against)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [page.write_page(comparison, folder / "report.html"), *tables.write_tables(comparison, folder)]
+    except OSError as error:
+        raise _no_report(folder, error.strerror or str(error), option) from error
+    say("".join(f"{path}\n" for path in written))
+
+
+def _lines(results: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from recbole_hellm.benchmark.lines import load_lines
 
-    header, lines = load_lines(results)
-    chosen = {"metric": options.metric.lower()} if options.metric else {}
-    comparison = summary.compare(lines, header, results.parent, **chosen, against=options.against)
-    folder = folder or results.with_name(f"{results.name.removesuffix('.jsonl')}-report")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (page.write_page(comparison, folder / "report.html"), *tables.write_tables(comparison, folder)):
-        print(path)
+    return load_lines(results)
+
+
+def _default_metric(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return NDCG@10, or where it is not measured NDCG at the place the epochs were chosen by."""
+    from recbole_hellm.benchmark.per_user import RANKING
+
+    tests = [line["test"] for line in lines if line["status"] == "ok" and isinstance(line.get("test"), dict)]
+    names = [name for name in (tests[0] if tests else ()) if all(name in test for test in tests)]
+    known = [name for name in names if name.partition("@")[0] in RANKING]
+    settings = [{**(line.get("settings") or {}), **(line.get("run_settings") or {})} for line in lines]
+    chosen = [str(entry.get("valid_metric", "")).lower() for entry in settings]
+    wanted = [DEFAULT_METRIC, *(f"ndcg@{name.partition('@')[2]}" for name in chosen), *chosen, *known]
+    return next((name for name in wanted if name in known), DEFAULT_METRIC)
+
+
+def _report_folder(results: Path, folder: Path | None) -> Path:
+    return folder or results.with_name(f"{results.name.removesuffix('.jsonl')}-report")
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    from recbole_hellm.benchmark.lines import unwritable
+
+    problem = unwritable(folder)
+    if problem:
+        raise _no_report(folder, problem, option)
+
+
+def _no_report(folder: Path, why: str, option: str) -> ArtifactError:
+    return ArtifactError(f"report cannot be written to {folder} ({why}); give another {option} DIR")

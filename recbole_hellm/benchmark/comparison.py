@@ -10,6 +10,8 @@ from recbole_hellm.benchmark.plan import Reported
 from recbole_hellm.benchmark.significance import PairedResult
 
 Interval = tuple[float, float]
+UNPAIRED = ("history_masked", "fitted_on", "minutes")
+"""Parts of the protocol that make two models' tasks different ones: their difference says nothing of the models."""
 
 
 @dataclass(frozen=True)
@@ -135,4 +137,4 @@ class Comparison:
     reported: tuple[Reported, ...]
     """Numbers from elsewhere: never among the rows."""
     notes: tuple[str, ...]
-    """Sentences a reader must see: unequal seeds, tests left out, ties not known."""
+    """Sentences a reader must see: cells without a result, mixed code, unequal seeds, tests left out."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from recbole_hellm.benchmark.comparison import Comparison, Row
 from recbole_hellm.benchmark.layout import Column, Entry, Table, by_dataset, datasets_of, trace_ids
+from recbole_hellm.benchmark.sentences import protocol_line
 from recbole_hellm.benchmark.significance import PairedResult
 from recbole_hellm.benchmark.wording import (
     NONE,
@@ -15,6 +16,7 @@ from recbole_hellm.benchmark.wording import (
     between,
     distinct_metrics,
     headline_metrics,
+    late,
     mark,
     number,
     p_value,
@@ -32,19 +34,21 @@ def main_tables(comparison: Comparison) -> Iterator[Table]:
     """Yield, by data set, test metrics of every model with their protocol."""
     metrics, remark = distinct_metrics(comparison)
     main = comparison.metric
+    # The main metric's columns first: a phone shows no others.
+    metrics = tuple(sorted(metrics, key=lambda metric: metric.partition("@")[0] != main.partition("@")[0]))
     for place, (dataset, rows) in enumerate(by_dataset(comparison.rows), start=1):
         chosen = comparison.against.get(dataset, "")
         marked = any(mark(r) for m in metrics for r in comparison.tests.get((dataset, m), ()))
         caption = f"{_seeds(rows)}. Best bold, second underlined. "
         caption += unranked(comparison, rows)
         if marked:
-            caption += f" * p < 0.05, ** p < 0.01 on a model's number: {chosen} is better there ({TESTED})."
+            caption += f" * p < 0.05, ** p < 0.01 on a model's number: {chosen} is better there ({TESTED}). "
+            caption += _marked_only(comparison, metrics)
         columns = (Column("Model", "text"), *(Column(m) for m in metrics), Column(f"95 % interval, {main}", "minor"))
         columns += (Column(f"Validation {main}", "minor"), *(Column(name, "protocol") for name in PROTOCOL))
         body = tuple(_main_row(comparison, row, ranked(comparison, rows), metrics) for row in rows)
-        yield Table(
-            f"main-{place}", dataset, f"Test metrics, {dataset}", " ".join([caption, remark]).strip(), columns, body
-        )
+        text = " ".join(filter(None, [caption.strip(), remark, late(rows)]))
+        yield Table(f"main-{place}", dataset, f"Test metrics, {dataset}", text, columns, body, (), protocol_line(rows))
 
 
 def significance_tables(comparison: Comparison) -> Iterator[Table]:
@@ -63,7 +67,8 @@ def significance_tables(comparison: Comparison) -> Iterator[Table]:
             if not r.reason
         )
         columns = (Column(f"{chosen} against", "text"), *map(_paired_column, _PAIRED))
-        yield Table(f"tests-{place}", dataset, f"{chosen} against every other, {dataset}", caption, columns, body)
+        title, task = f"{chosen} against every other, {dataset}", _protocol_of(comparison, dataset)
+        yield Table(f"tests-{place}", dataset, title, caption, columns, body, (), task)
 
 
 def tie_tables(comparison: Comparison) -> Iterator[Table]:
@@ -93,7 +98,7 @@ def tie_tables(comparison: Comparison) -> Iterator[Table]:
                 )
             body.append(tuple(entries))
         title = f"Without users that tie, {dataset}"
-        yield Table(f"ties-{place}", dataset, title, caption, tuple(columns), tuple(body))
+        yield Table(f"ties-{place}", dataset, title, caption, tuple(columns), tuple(body), (), protocol_line(rows))
 
 
 def ablation_tables(comparison: Comparison) -> Iterator[Table]:
@@ -115,9 +120,10 @@ def ablation_tables(comparison: Comparison) -> Iterator[Table]:
             values = [_value(row, metric, rows, target) for metric in metrics]
             paired = _paired(result, target) if result and not result.reason else (Entry(NONE),) * len(_PAIRED)
             paired = tuple(paired[place] for place in _CORRECTED)
-            body.append((Entry(row.label), *values, *paired, *map(Entry, protocol_entries(row.protocol))))
-        caption += _untested(list(results.values()))
-        yield Table(f"ablation-{place}", dataset, f"One part off, {dataset}", caption, columns, tuple(body))
+            body.append((Entry(row.label), *values, *paired, *map(Entry, protocol_entries(row))))
+        caption = " ".join(filter(None, [caption + _untested(list(results.values())), late(rows)]))
+        title, task = f"One part off, {dataset}", protocol_line(rows)
+        yield Table(f"ablation-{place}", dataset, title, caption, columns, tuple(body), (), task)
 
 
 _TESTS = ("Wilcoxon p", "Wilcoxon Holm p", "Permutation p", "Permutation Holm p", "Seeds p", "Seeds Holm p")
@@ -145,6 +151,18 @@ def _paired(result: PairedResult, target: str) -> tuple[Entry, ...]:
     )
 
 
+def _marked_only(comparison: Comparison, metrics: Sequence[str]) -> str:
+    """Say which columns can have a star at all."""
+    k = comparison.metric.partition("@")[2]
+    elsewhere = any(metric not in comparison.tested for metric in metrics)
+    only = f"Only metrics at {k} are tested: no star elsewhere says nothing; " if elsewhere else ""
+    return f"{only}{'each' if only else 'Each'} metric is corrected on its own."
+
+
+def _protocol_of(comparison: Comparison, dataset: str) -> str:
+    return protocol_line([row for row in comparison.rows if row.dataset == dataset])
+
+
 def _untested(results: Sequence[PairedResult]) -> str:
     names = (f"{r.other if r.alternative == 'greater' else r.label} ({r.reason})" for r in results if r.reason)
     said = "; ".join(names)
@@ -160,7 +178,7 @@ def _main_row(comparison: Comparison, row: Row, rows: Sequence[Row], metrics: Se
     main = comparison.metric
     interval = between(row.interval[main]) if main in row.interval else NONE
     extra = (Entry(interval, target=target), Entry(number(row.valid_mean.get(main)), target=target))
-    return (Entry(row.label, label=row.label), *values, *extra, *map(Entry, protocol_entries(row.protocol)))
+    return (Entry(row.label, label=row.label), *values, *extra, *map(Entry, protocol_entries(row)))
 
 
 def _value(row: Row, metric: str, rows: Sequence[Row], target: str, stars: str = "") -> Entry:

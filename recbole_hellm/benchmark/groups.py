@@ -44,7 +44,7 @@ def _by_history(history: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
 
 def _by_third(popularity: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
     counts = popularity.to_numpy()
-    if np.ptp(counts) == 0:
+    if not len(counts) or np.ptp(counts) == 0:
         return  # there is neither head nor tail
     third = np.searchsorted(np.quantile(counts, (1 / 3, 2 / 3)), counts, side="left")
     for i, name in enumerate(POPULARITY):

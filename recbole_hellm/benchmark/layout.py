@@ -50,6 +50,8 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     anchors: tuple[str, ...] = ()
     """Id by row, where other entries point at these rows; neighbours may share one."""
+    protocol: str = ""
+    """Under which protocol the numbers stand, as one sentence."""
 
 
 def datasets_of(comparison: Comparison) -> tuple[str, ...]:

@@ -7,42 +7,18 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from recbole_hellm.artifacts import write_atomically
-from recbole_hellm.benchmark.plan import FORMAT
-from recbole_hellm.errors import ArtifactError
+from recbole_hellm.benchmark.reading import Read, load_lines, read
+from recbole_hellm.errors import ArtifactError, ConfigError
+
+__all__ = ["ResultsFile", "check_results_path", "load_lines", "log_of", "real_path", "unwritable"]
 
 logger = getLogger(__name__)
-REQUIRED: dict[str, type] = {
-    "cell": str,
-    "status": str,
-    "label": str,
-    "model": str,
-    "dataset": str,
-    "seed": int,
-    "protocol": dict,
-}
-"""What every line of a cell has."""
-HEADER_START = b'{"kind": "plan", '
-
-
-@dataclass(frozen=True)
-class Read:
-    """What a results file holds."""
-
-    headers: list[dict[str, Any]]
-    """In the order they were written: a plan that grew has written another one."""
-    cells: dict[str, dict[str, Any]]
-    """The last line of every cell, by its key."""
-    dropped: int
-    """Bytes of a last line that a kill cut off."""
-    ends: bool
-    """Whether the last whole line ends in a newline."""
 
 
 class ResultsFile:
@@ -104,7 +80,7 @@ class ResultsFile:
             self.cells[line["cell"]] = dict(line)
 
     def _open(self) -> None:
-        found = _read(self.path) if self.path.exists() else Read([], {}, 0, True)
+        found = read(self.path) if self.path.exists() else Read([], {}, 0, True)
         for header in found.headers[:1]:
             if header["digest"] != self.header["digest"]:
                 raise ArtifactError(
@@ -159,88 +135,37 @@ class ResultsFile:
 
     def _unwritable(self, error: OSError) -> ArtifactError:
         return ArtifactError(
-            f"results file {self.path} cannot be written ({error.strerror or error}); free space there, or give "
-            "another --results FILE"
+            f"results file {self.path} cannot be written ({unwritable(self.path.parent) or error.strerror or error}); "
+            "free space there, or give another --results FILE"
         )
 
 
-def load_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the header of a results file, and the cells its plan asks for, in the plan's order.
-
-    A last line that a kill cut off is passed over; the file is not changed.
+def check_results_path(path: Path) -> None:
+    """Check that a results file may be called so and can be written.
 
     Raises:
-        ArtifactError: If the file is missing, no results file, or damaged; the message names the line.
+        ConfigError: If it does not end in ``.jsonl``, or its folder cannot be written.
     """
-    try:
-        found = _read(path)
-    except OSError as error:
-        raise ArtifactError(
-            f"results file {path} cannot be read ({error.strerror or error}); check the path, or run "
-            "'recbole-hellm compare' first"
-        ) from error
-    if not found.headers:
-        raise ArtifactError(f"results file {path} is empty; run 'recbole-hellm compare' first")
-    if found.dropped:
-        logger.warning("%s: the last line was cut off by a kill and is left out", path)
-    header = found.headers[-1]
-    wanted = map(str, header.get("cells", found.cells))
-    return header, [found.cells[key] for key in wanted if key in found.cells]
+    if path.suffix != ".jsonl":  # "a" and "a.jsonl" would share their logs and user files
+        raise ConfigError(f"results file {path} must end in .jsonl; give --results {path}.jsonl")
+    problem = f"{path} is a folder" if path.is_dir() else unwritable(path.parent)
+    if problem:
+        raise ConfigError(f"results file {path} cannot be written ({problem}); give another --results FILE")
 
 
-def _read(path: Path) -> Read:
-    whole = path.read_bytes()
-    *lines, last = whole.split(b"\n")
-    ends = last == b""
-    if not ends:
-        lines.append(last)
-    headers: list[dict[str, Any]] = []
-    cells: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(lines, start=1):
-        line = _parsed(text)
-        if line is None:
-            # A cut header is told from a file of something else, which must not be overwritten.
-            cut = number > 1 or text.startswith(HEADER_START) or HEADER_START.startswith(text)
-            if number == len(lines) and cut:
-                return Read(headers, cells, len(text) + ends, True)
-            raise ArtifactError(
-                f"results file {path} line {number} is no JSON object; it is no results file, or was changed by hand: "
-                "delete the line or the file"
-            )
-        problem = _problem(line, first=number == 1)
-        if problem:
-            raise ArtifactError(f"results file {path} line {number} {problem}; delete the line or the file")
-        if line["kind"] == "plan":
-            headers.append(line)
-        else:
-            cells[line["cell"]] = line
-    return Read(headers, cells, 0, ends)
+def unwritable(folder: Path) -> str:
+    """Return why nothing can be written in a folder that may have to be made, or an empty string."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    return "" if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else f"{there} is no folder that can be written"
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return line if isinstance(line, dict) else None
+def real_path(results: Path) -> Path:
+    """Return where a results file lies: two names of one file share its lock, logs and user files."""
+    real = results.resolve()
+    return results if real == Path(os.path.abspath(results)) else real  # noqa: PTH100 (resolve follows links)
 
 
-def _problem(line: Mapping[str, Any], first: bool) -> str:
-    """Return what is wrong with a line, or an empty string."""
-    kind = line.get("kind")
-    if first and kind != "plan":
-        return "is no header ('kind' must be 'plan')"
-    if kind == "plan":
-        if line.get("format") != FORMAT:
-            return f"has format {line.get('format')!r}, this version reads {FORMAT}"
-        wanted: dict[str, type] = {"plan": str, "digest": str, "reported": list}
-    elif kind == "cell":
-        wanted = REQUIRED
-    else:
-        return f"has 'kind' {kind!r}, must be 'plan' or 'cell'"
-    if not isinstance(line.get("cells", []), list):
-        return "has no proper 'cells'"
-    wrong = [key for key, type_ in wanted.items() if not isinstance(line.get(key), type_)]
-    if wrong:
-        return f"has no proper {wrong[0]!r}"
-    return "" if kind == "plan" or line["status"] in ("ok", "failed") else f"has 'status' {line['status']!r}"
+def log_of(results: Path, key: str) -> Path:
+    """Return the log of the cell ``key``."""
+    real = real_path(results)
+    return real.with_name(f"{real.stem}.logs") / f"{key}.log"

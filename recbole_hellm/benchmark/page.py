@@ -11,20 +11,12 @@ from markupsafe import Markup
 
 from recbole_hellm.artifacts import write_atomically
 from recbole_hellm.benchmark.comparison import Comparison
-from recbole_hellm.benchmark.contents import ablation_tables, main_tables, significance_tables, tie_tables
 from recbole_hellm.benchmark.drawing import Plot, looks
 from recbole_hellm.benchmark.layout import Table, datasets_of
+from recbole_hellm.benchmark.outline import table_parts
 from recbole_hellm.benchmark.plots import ablation_plots, curve_plots, group_plots, result_plots
-from recbole_hellm.benchmark.records import (
-    REPORTED,
-    cost_tables,
-    data_table,
-    environments,
-    failed_table,
-    provenance_table,
-    reported_table,
-)
-from recbole_hellm.benchmark.wording import in_short, method
+from recbole_hellm.benchmark.records import data_table, environments
+from recbole_hellm.benchmark.sentences import in_short, method
 from recbole_hellm.results import unwritable
 
 
@@ -36,7 +28,8 @@ class Section:
     title: str
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
-    warning: str = ""
+    apart: bool = False
+    """Whether its numbers are other people's."""
 
     @property
     def figures(self) -> list[list[Plot]]:
@@ -72,7 +65,6 @@ def page(comparison: Comparison) -> str:
     names = datasets_of(comparison)
     return environment.get_template("page.html.j2").render(
         name=comparison.name,
-        metric=comparison.metric,
         short=[(name, said) for name in names if (said := in_short(comparison, name))],
         notes=comparison.notes,
         data=data_table(comparison),
@@ -93,15 +85,11 @@ def _alike(comparison: Comparison, names: Iterable[str]) -> dict[tuple[str, ...]
 
 
 def _sections(comparison: Comparison) -> Iterable[Section]:
-    failed, reported = failed_table(comparison), reported_table(comparison)
-    yield Section("results", "Results on test", tuple(main_tables(comparison)))
-    yield Section("significance", "Significance", tuple(significance_tables(comparison)))
-    yield Section("ties", "Tie-aware view", tuple(tie_tables(comparison)))
-    yield Section("cost", "Cost", tuple(cost_tables(comparison)))
-    yield Section("figures", "Quality and cost", plots=tuple(result_plots(comparison)))
-    yield Section("users", "User groups", plots=tuple(group_plots(comparison)))
-    yield Section("training", "Training curves", plots=tuple(curve_plots(comparison)))
-    yield Section("ablation", "Ablation", tuple(ablation_tables(comparison)), tuple(ablation_plots(comparison)))
-    yield Section("failures", "Failed cells", (failed,) if failed else ())
-    yield Section("elsewhere", "Reported elsewhere", (reported,) if reported else (), warning=REPORTED)
-    yield Section("provenance-section", "Provenance", (provenance_table(comparison),))
+    plots = {
+        "figures": result_plots(comparison),
+        "users": group_plots(comparison),
+        "training": curve_plots(comparison),
+        "ablation": ablation_plots(comparison),
+    }
+    for part in table_parts(comparison):
+        yield Section(part.key, part.title, part.tables, tuple(plots.get(part.key, ())), part.key == "elsewhere")

@@ -81,7 +81,7 @@ def check_mean(
         mean, number = float(values.mean()), reported.get(name)
         # Half a unit of the last place is what rounding may change; the rest is the order of summation, in which
         # the last bit of a mean that lies between two roundings may differ.
-        if number is None or abs(mean - number) > 0.5 * 10.0**-decimals + 1e-12:
+        if number is None or not abs(mean - number) <= 0.5 * 10.0**-decimals + 1e-12:  # a NaN is refused too
             raise ArtifactError(
                 f"cell {cell}: {name} of the kept ranks is {mean:.{decimals}f}, but the line says {number}; "
                 "the ranks are of another run, run this cell again"

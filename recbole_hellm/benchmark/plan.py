@@ -20,6 +20,8 @@ FORMAT = 1
 """Of a results file's lines."""
 FIRST_SEED = 2020
 """Where a number of seeds starts to count; RecBole's default seed."""
+DECIMALS = 6
+"""Of every metric; with fewer, a report could not check it against the users' own."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Protocol(Spec):
     """The switches that move results more than most models do; the same for all models of a plan."""
 
     history: Literal["kept", "masked"] = "kept"
-    """Whether the items a user already has are ranked too (``kept``), for every model."""
+    """Whether the items a user already has are ranked too (``kept``)."""
     fitted_on: Literal["train", "train+valid"] = "train"
     """Events the tested model has seen; the epoch is chosen on validation either way."""
     max_length: int | None = None
@@ -47,6 +49,7 @@ class Protocol(Spec):
             "mask_history": "yes" if self.history == "masked" else "no",
             "fit_on": self.fitted_on,
             "train_minutes": self.minutes or 0.0,
+            "metric_decimal_place": DECIMALS,
         }
         if self.max_length is not None:
             settings["MAX_ITEM_LIST_LENGTH"] = self.max_length
@@ -83,6 +86,10 @@ class Entry:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.model)
+        if not self.label.strip() or not self.label.isprintable():
+            raise ConfigError(
+                f"'label' of {self.model} must be one line of text without control characters, got {self.label!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         labels = [entry.label for entry in self.entries]
+        nested = [dataset for dataset in self.datasets if "/" in dataset]
+        if nested:
+            raise self._error(f"data set {nested[0]!r} must be a name; give the folder it lies in as setting data_path")
         if not self.name or "/" in self.name:
             raise self._error(f"'name' must be a name without '/', got {self.name!r}")
         self._once(labels, "label", "give one of them another 'label:'")
@@ -206,16 +216,17 @@ class Plan:
 
         ``digest`` says whose file it is: the plan's name and protocol. So a plan may grow (more seeds, models or data
         sets, other settings of a model) and go on in its file, but neither another plan nor another protocol may.
-        ``cells`` are the runs the plan asks for now; lines of others stay in the file and out of the report.
+        ``cells`` are the runs the plan asks for now, ``planned`` what they are; lines of others stay out of the report.
         """
-        protocol = self.protocol.line()
+        protocol, cells = self.protocol.line(), self.cells()
         return {
             "kind": "plan",
             "format": FORMAT,
             "plan": self.name,
             "digest": fingerprint(name=self.name, protocol=protocol),
             "protocol": protocol,
-            "cells": [cell.key for cell in self.cells()],
+            "cells": [cell.key for cell in cells],
+            "planned": {c.key: {"label": c.label, "dataset": c.dataset, "seed": c.seed} for c in cells},
             "reported": [asdict(row) for row in self.reported if row.dataset in self.datasets],
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from recbole_hellm.benchmark.plan import FIRST_SEED, Entry, Plan, Protocol, Reported
 from recbole_hellm.config.recbole_config import merged, read_yaml
@@ -157,7 +157,23 @@ def _entry(raw: Any, datasets: Sequence[str]) -> Entry:
 
 def _protocol(raw: Any) -> Protocol:
     _known(_mapping("protocol", raw), Protocol.keys(), "protocol")
-    return Protocol.from_config(raw)
+    return Protocol.from_config(protocol_words(raw))
+
+
+def protocol_words(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the switches of a protocol as they are, if none is a word that yaml takes for yes or no.
+
+    Raises:
+        ConfigError: Naming the switch and its values.
+    """
+    hints = get_type_hints(Protocol)
+    for key, value in raw.items():
+        if isinstance(value, bool):
+            words = [repr(word) for part in (hints[key], *get_args(hints[key])) for word in get_args(part)]
+            words = [word for word in words if word.startswith("'")]
+            rule = f"one of {', '.join(dict.fromkeys(words))}" if words else "a number or none"
+            raise ConfigError(f"protocol: {key!r} must be {rule}, got a bare yes/no word (yaml reads it as {value})")
+    return raw
 
 
 def _reported(raw: Any, datasets: Sequence[str]) -> tuple[Reported, ...]:

@@ -16,6 +16,8 @@ from recbole_hellm.benchmark.wording import headline_metrics, mark, number, rank
 WORSE, BETTER = PALETTE[1], PALETTE[2]
 SHOWN = 2
 """Metrics with a figure of their own: the main one and the next."""
+MARKED = 10
+"""Epochs up to which a curve has a marker on each."""
 _TIMES = (0.1, 1, 10, 60, 600, 3600, 36000, 360000)
 _MORE = (3, 30, 120, 300, 1200, 1800, 7200, 18000)
 """Seconds of the ticks of a cost axis, and those between them."""
@@ -92,7 +94,7 @@ def _by_model(comparison: Comparison, dataset: str, rows: Sequence[Row], metric:
         axes.plot(row.mean[metric], y, look.marker, color=look.colour, markersize=7)
         std = row.std.get(metric, math.nan)
         value = number(row.mean[metric]) + ("" if math.isnan(std) else f" ± {number(std)}")
-        entry(axes, place, row.label, value, "" if row in comparable else _task(row))
+        entry(axes, place, row.label, value, "" if row in comparable else _task(row, comparable))
     text = f"Test {metric}: mean (symbol), 95 % bootstrap interval over users (band)"
     seeds = ", one stroke per seed." if any(len(row.cells) > 1 for row in rows) else "."
     return as_plot(axes, dataset, f"{metric}, {dataset}", text + seeds)
@@ -150,7 +152,8 @@ def _over_epochs(
         look = looks(comparison)[label]
         epochs, values = zip(*line, strict=True)
         # Long runs have an epoch per pixel: their markers would hide the line.
-        axes.plot(epochs, values, color=look.colour, linewidth=1.5, marker=look.marker, markersize=4, markevery=0.08)
+        every = 0.08 if len(line) > MARKED else 1
+        axes.plot(epochs, values, color=look.colour, linewidth=1.5, marker=look.marker, markersize=4, markevery=every)
     longest = sorted(line[-1][0] for line in lines.values())
     if longest[-1] > 10 * max(longest[0], 2):
         axes.set_xscale("log")
@@ -185,10 +188,14 @@ def _part(group: Group) -> str:
     return f"{name}\nn {group.n_users:,}"
 
 
-def _task(row: Row) -> str:
-    history = "history masked" if row.protocol["history_masked"] else "history kept"
-    fitted = row.protocol["fitted_on"]
-    return f"({history})" if fitted == "train" else f"({history}, {fitted})"
+def _task(row: Row, others: Sequence[Row]) -> str:
+    """Say what is another task in a row than in the others."""
+    parts = ["history masked" if row.protocol["history_masked"] else "history kept"]
+    parts += [row.protocol["fitted_on"]] if row.protocol["fitted_on"] != "train" else []
+    minutes = row.protocol.get("minutes")
+    if any(other.protocol.get("minutes") != minutes for other in others):
+        parts.append("no time limit" if minutes is None else f"{minutes:g} minutes")
+    return f"({', '.join(parts)})"
 
 
 def _relative(losses: Sequence[float]) -> list[tuple[float, float]]:

@@ -11,6 +11,10 @@ from recbole_hellm.benchmark.layout import Column, Entry, Table, by_dataset, dat
 from recbole_hellm.benchmark.wording import NONE, amount, count, number
 
 REPORTED = "Numbers from other papers, other protocols: not comparable line by line."
+MEMORY = (
+    "Peak memory is that of the whole process: about 430 MB of it are Python and its packages before a model is made; "
+    "the memory of a GPU is not in it."
+)
 
 
 def data_table(comparison: Comparison) -> Table:
@@ -28,9 +32,11 @@ def data_table(comparison: Comparison) -> Table:
         body.append((*entries, Entry(", ".join(map(str, seeds)))))
     columns: tuple[Column, ...] = (Column("Data set", "text"), Column("Users"), Column("Items"), Column("Users tested"))
     columns += (Column("Data fingerprint", "code"), Column("Split", "code"), Column("Seeds", "text"))
-    return Table(
-        "data", "", "Data sets", "All cells of a data set saw the same events and split.", columns, tuple(body)
-    )
+    cells = [cell for row in (*comparison.rows, *comparison.ablation_rows) for cell in row.cells]
+    # Older lines have no digest of the items: there only their number is known to be one.
+    items = "items" if all((cell.get("data") or {}).get("items") for cell in cells) else "number of items"
+    caption = f"All cells of a data set saw the same events, split and {items}; this was checked."
+    return Table("data", "", "Data sets", caption, columns, tuple(body))
 
 
 def cost_tables(comparison: Comparison) -> Iterator[Table]:
@@ -41,7 +47,7 @@ def cost_tables(comparison: Comparison) -> Iterator[Table]:
         parts = sorted((row.cost.seconds_by_stage for row in rows), key=len, reverse=True)
         stages = tuple(dict.fromkeys(stage for part in parts for stage in part))
         reused = {(row.label, s["name"]) for row in rows for c in row.cells for s in _stages(c) if _reused(s)}
-        caption = "Stages and total in seconds, memory in MB; means over seeds, peak memory the largest."
+        caption = f"Stages and total in seconds, memory in MB; means over seeds, peak memory the largest. {MEMORY}"
         if reused:
             caption += " † in some cells a stored result was reused: the number says what it cost when it was computed."
         columns = [Column("Model", "text"), Column("Trained weights"), Column("All weights")]

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_hellm.benchmark.comparison import Cost, Curve, Row
+from recbole_hellm.benchmark.one_table import Line
 from recbole_hellm.benchmark.significance import mean_interval
-from recbole_hellm.benchmark.stored import Line, Measured, common
+from recbole_hellm.benchmark.stored import Measured, common
 
 
 @dataclass(frozen=True)

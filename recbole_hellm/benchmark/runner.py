@@ -14,16 +14,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_hellm.artifacts import file_digest
 from recbole_hellm.benchmark.child import surroundings
-from recbole_hellm.benchmark.lines import ResultsFile
+from recbole_hellm.benchmark.inputs import what_differs
+from recbole_hellm.benchmark.lines import ResultsFile, check_results_path, log_of, real_path
 from recbole_hellm.benchmark.plan import Cell, Plan
+from recbole_hellm.benchmark.progress import say
 
+logger = getLogger(__name__)
 MODULE = "recbole_hellm.benchmark.cell"
 """What runs one cell."""
+Inputs = Mapping[tuple[str, str], Mapping[str, Any]]
+"""By label and data set: what :func:`recbole_hellm.benchmark.checks.check_plan` gives."""
 GRACE_SECONDS = 10.0
 """What a cell has between being asked to stop and being killed."""
 
@@ -57,15 +63,21 @@ class _Places:
         return self.users(cell).with_name(f".work-{cell.key}")
 
     def log(self, cell: Cell) -> Path:
-        return self.results.with_name(f"{self.stem}.logs") / f"{cell.key}.log"
+        return log_of(self.results, cell.key)
 
 
 def run_plan(
-    plan: Plan, results_path: Path, command: str, env: Mapping[str, str] | None = None, module: str = MODULE
+    plan: Plan,
+    results_path: Path,
+    command: str,
+    env: Mapping[str, str] | None = None,
+    module: str = MODULE,
+    inputs: Inputs | None = None,
 ) -> Counts:
     """Run every cell that has no result yet, and write its line the moment it ends.
 
-    A failed cell is a line with its error, and is tried again by the next call. Ctrl-C, SIGTERM and SIGHUP end the
+    A failed cell is a line with its error, and is tried again by the next call. A cell whose inputs changed since it
+    ran runs again. Ctrl-C, SIGTERM and SIGHUP end the
     running cell and leave no line of it.
 
     Args:
@@ -74,27 +86,35 @@ def run_plan(
         command: What the user typed, for the record.
         env: Changes to the environment of the cells.
         module: Module that runs one cell, given the path of its request.
+        inputs: What the cells read besides their own settings, noted in their lines.
 
     Raises:
         ArtifactError: If the results file is locked, belongs to another plan, or cannot be written.
+        ConfigError: If it may not be called so.
     """
+    check_results_path(results_path)
+    results_path = real_path(results_path)
     places, cells = _Places(results_path), plan.cells()
     ran = failed = skipped = 0
     with ResultsFile(results_path, plan.header()) as results, _stoppable(results_path):
         for number, cell in enumerate(cells, start=1):
-            known = results.cells.get(cell.key)
-            if known and _has_result(known, results_path.parent):
+            known, reads = results.cells.get(cell.key), (inputs or {}).get((cell.label, cell.dataset), {})
+            has_result = known is not None and _has_result(known, results_path.parent)
+            differs = what_differs(known, reads) if known and has_result else ""
+            if differs:
+                logger.warning("%s runs again: %s", cell, differs)
+            if known and has_result and not differs:
                 skipped += 1
                 named = {"label": cell.label, "group": cell.group}
                 if any(known.get(key) != value for key, value in named.items()):  # renamed in the plan
                     results.append({**known, **named})
                 continue
-            _say(f"[{number}/{len(cells)}] {cell} ... ")
+            say(f"[{number}/{len(cells)}] {cell} ... ")
             started = time.monotonic()
-            line = _run(cell, places, command, env or {}, module)
+            line = _run(cell, reads, places, command, env or {}, module)
             results.append(line)
             ran, failed = ran + (line["status"] == "ok"), failed + (line["status"] == "failed")
-            _say(f"{_outcome(line, places.log(cell), time.monotonic() - started)}\n")
+            say(f"{_outcome(line, places.log(cell), time.monotonic() - started)}\n")
     return Counts(ran, failed, skipped)
 
 
@@ -106,13 +126,15 @@ def _has_result(line: Mapping[str, Any], folder: Path) -> bool:
     return file.is_file() and file_digest(file) == line.get("users_sha256")
 
 
-def _run(cell: Cell, places: _Places, command: str, env: Mapping[str, str], module: str) -> dict[str, Any]:
+def _run(
+    cell: Cell, reads: Mapping[str, Any], places: _Places, command: str, env: Mapping[str, str], module: str
+) -> dict[str, Any]:
     """Run one cell in a process of its own and return its line."""
     work, log, users = places.work(cell), places.log(cell), places.users(cell)
     shutil.rmtree(work, ignore_errors=True)  # what a kill left behind
     work.mkdir(parents=True)
     log.parent.mkdir(exist_ok=True)
-    planned = {**cell.line(), "users_file": f"{users.parent.name}/{users.name}", "command": command}
+    planned = {**cell.line(), **reads, "users_file": f"{users.parent.name}/{users.name}", "command": command}
     request = {
         "model": cell.model,
         "dataset": cell.dataset,
@@ -206,17 +228,14 @@ def _stoppable(results: Path) -> Iterator[None]:
         raise SystemExit(128 + number)
 
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP) if main}
+    # One that is ignored already stays so: "nohup" promised that the run outlives the terminal.
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        _say(f"stopped\nfinished cells are in {results}; the same command runs the others\n")
+        say(f"stopped\nfinished cells are in {results}; the same command runs the others\n")
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

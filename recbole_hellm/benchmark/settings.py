@@ -27,11 +27,18 @@ SHARED = frozenset(
         "item_inter_num_interval",
         "filter_inter_by_user_or_item",
         "rm_dup_inter",
+        "load_col",
+        "unload_col",
+        "threshold",
     }
 )
-"""Run settings that decide what is measured on which events: one value for all models."""
-WHERE = frozenset({"data_path", "source", "checkpoint_dir", "stage_cache_dir", "show_progress", "state"})
-"""Run settings that decide where things lie and what is printed, but no number."""
+"""Run settings that decide what is measured on which events, among which items: one value for all models."""
+SHARED_END = "_FIELD"
+"""End of the names of the columns to read: one value for all models as well."""
+WHERE = frozenset(
+    {"data_path", "source", "checkpoint_dir", "stage_cache_dir", "show_progress", "state", "metric_decimal_place"}
+)
+"""Run settings that decide where things lie and how they are printed, but no number."""
 
 
 def misplaced(owner: str, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -46,7 +53,7 @@ def misplaced(owner: str, settings: Mapping[str, Any], asked: Mapping[str, Any])
     for key, value in settings.items():
         if key in RESERVED:
             return f"setting {key!r}{of} is given by the plan; use {RESERVED[key]}"
-        if owner and key in SHARED:
+        if owner and (key in SHARED or key.endswith(SHARED_END)):
             return f"setting {key!r}{of} must be the same for all models; move it to the plan's settings"
         if key in asked and asked[key] != value:
             return f"setting {key!r}{of} is {value!r}, the protocol asks for {asked[key]!r}; take one of the two out"

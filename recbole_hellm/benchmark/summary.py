@@ -6,22 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_hellm.benchmark.comparison import Comparison, Cost, Curve, Group, Interval, Row
+from recbole_hellm.benchmark.comparison import UNPAIRED, Comparison, Cost, Curve, Group, Interval, Row
 from recbole_hellm.benchmark.groups import groups
+from recbole_hellm.benchmark.line_fields import damaged_report
+from recbole_hellm.benchmark.one_table import Line, check_lines, with_results
 from recbole_hellm.benchmark.plan import Reported
+from recbole_hellm.benchmark.remarks import FULL, file_remarks, table_remarks, untested_remarks
 from recbole_hellm.benchmark.rows import Scored, by_dataset, curve, scored_rows
-from recbole_hellm.benchmark.significance import FEWEST_SEEDS, PairedResult, compare_pair, holm
-from recbole_hellm.benchmark.stored import Line, check_lines, common, load_cells, ranking_metrics
+from recbole_hellm.benchmark.significance import PairedResult, compare_pair, holm
+from recbole_hellm.benchmark.stored import common, load_cells, ranking_metrics
 from recbole_hellm.errors import ArtifactError, ConfigError, nearest
 
 __all__ = ["Comparison", "Cost", "Curve", "Group", "Interval", "PairedResult", "Reported", "Row", "compare"]
 
 OURS = "HeLLM"
 """The model that is tested against the others where nobody says which."""
-FULL = "full"
-"""Label of the ablation row that the variants are compared with."""
-UNPAIRED = ("history_masked", "fitted_on")
-"""Parts of the protocol that make two models' tasks different ones: their difference says nothing of the models."""
 
 
 def compare(
@@ -41,23 +40,20 @@ def compare(
         against: Label tested against each other one; ``None``: HeLLM, or else the best on validation.
 
     Raises:
-        ArtifactError: If the cells must not stand in one report (see :mod:`.stored`) or do not have ``metric``.
+        ArtifactError: If the cells must not stand in one report (see :mod:`.one_table`) or do not have ``metric``.
         ConfigError: If no row is labelled ``against``.
     """
-    measured = [line for line in lines if line["status"] == "ok"]
+    measured = with_results(lines)
     check_lines(measured)
     known, tested = _metrics(measured, metric)
     rows = scored_rows(load_cells(measured, folder, known), known, tested)
     tables, ablations = (by_dataset(r for r in rows if r.row.group == group) for group in ("compare", "ablation"))
     _check_label(against, tables)
     picked = {dataset: _against(table, metric, against) for dataset, table in tables.items()}
-    tests = {
-        (dataset, name): _tests(tables[dataset], row, name)
-        for dataset, (row, _) in picked.items()
-        if row is not None
-        for name in tested
-    }
+    tests = _all_tests(tables, {dataset: row for dataset, (row, _) in picked.items()}, tested)
     ablation = {dataset: _ablation(table, metric) for dataset, table in ablations.items()}
+    notes = [*file_remarks(header, lines, measured), *table_remarks(tables), *table_remarks(ablations)]
+    notes += untested_remarks(tests, ablation, metric)
     return Comparison(
         name=header["plan"],
         metric=metric,
@@ -72,9 +68,20 @@ def compare(
         ablation=ablation,
         curves=tuple(curve(row.row) for row in rows),
         failed=tuple(line for line in lines if line["status"] != "ok"),
-        reported=tuple(Reported(**entry) for entry in header["reported"]),
-        notes=tuple(dict.fromkeys([*_notes(tables), *_notes(ablations), *_test_notes(tests, ablation, metric)])),
+        reported=_reported(header["reported"]),
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _reported(entries: Sequence[Any]) -> tuple[Reported, ...]:
+    """Return the numbers from elsewhere that a header holds."""
+    for entry in entries:
+        if wrong := damaged_report(entry):
+            raise ArtifactError(
+                f"the header's 'reported' has an entry without a proper {wrong!r}; correct it in the plan, and run "
+                "'recbole-hellm compare' again"
+            )
+    return tuple(Reported(**entry) for entry in entries)
 
 
 def _metrics(lines: Sequence[Line], metric: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -110,6 +117,13 @@ def _against(table: Sequence[Scored], metric: str, label: str | None) -> tuple[S
     return best, f"{best.row.label} has the best {metric} on validation" + (f" of the {OURS} models" if ours else "")
 
 
+def _all_tests(
+    tables: Mapping[str, Sequence[Scored]], chosen: Mapping[str, Scored | None], metrics: Sequence[str]
+) -> dict[tuple[str, str], tuple[PairedResult, ...]]:
+    known = {dataset: row for dataset, row in chosen.items() if row is not None}
+    return {(dataset, name): _tests(tables[dataset], row, name) for dataset, row in known.items() for name in metrics}
+
+
 def _tests(table: Sequence[Scored], best: Scored, metric: str) -> tuple[PairedResult, ...]:
     return holm([_pair(best, other, metric, "greater") for other in table if other is not best])
 
@@ -125,9 +139,9 @@ def _ablation(table: Sequence[Scored], metric: str) -> tuple[PairedResult, ...]:
 def _pair(one: Scored, other: Scored, metric: str, alternative: str) -> PairedResult:
     dataset, a, b = one.row.dataset, one.row, other.row
     differ = [
-        f"{_switch(key, a.protocol[key])} and {_switch(key, b.protocol[key])}"
+        f"{_switch(key, a.protocol.get(key))} and {_switch(key, b.protocol.get(key))}"
         for key in UNPAIRED
-        if a.protocol[key] != b.protocol[key]
+        if a.protocol.get(key) != b.protocol.get(key)
     ]
     pair = PairedResult(dataset, metric, a.label, b.label, alternative, reason="; ".join(differ) or None)
     return pair if differ else compare_pair(pair, one.by_seed(metric), other.by_seed(metric))
@@ -135,6 +149,8 @@ def _pair(one: Scored, other: Scored, metric: str, alternative: str) -> PairedRe
 
 def _switch(key: str, value: Any) -> str:
     """Return a switch of the protocol in words."""
+    if key == "minutes":
+        return "no time limit" if value is None else f"{value:g} minutes"
     return f"history {'masked' if value else 'kept'}" if key == "history_masked" else f"{key.replace('_', ' ')} {value}"
 
 
@@ -142,39 +158,3 @@ def _groups(table: Sequence[Scored], metric: str) -> Iterator[Group]:
     users = table[0].cells[0].users  # one for all rows, so that a part is the same users
     for row in table:
         yield from groups(row.row.dataset, row.row.label, row.per_user(metric), users)
-
-
-def _notes(tables: Mapping[str, Sequence[Scored]]) -> Iterator[str]:
-    for dataset, table in tables.items():
-        rows = [row.row for row in table]
-        seeds = {row.label: len(row.seeds) for row in rows}
-        if len({row.seeds for row in rows}) > 1:
-            counts = ", ".join(f"{label} {count}" for label, count in seeds.items())
-            yield f"{dataset}: the models have different seeds (number of seeds: {counts})."
-        if len(rows) == 1:
-            yield f"{dataset}: only {rows[0].label} has a result, so there is nothing to compare."
-        if rows[0].untied is None or rows[0].tied_share is None:
-            yield f"{dataset}: it is not known which targets tie in time with the item before them."
-
-
-def _test_notes(
-    tests: Mapping[tuple[str, str], Sequence[PairedResult]],
-    ablation: Mapping[str, Sequence[PairedResult]],
-    metric: str,
-) -> Iterator[str]:
-    mains = [result for (_, name), results in tests.items() if name == metric for result in results]
-    few: dict[str, list[str]] = {}
-    for result in [*mains, *(result for results in ablation.values() for result in results)]:
-        pair = f"{result.dataset}: {result.label} against {result.other}"
-        if result.reason:
-            yield f"{pair} is not tested, as the protocols differ ({result.reason})."
-        elif len(result.seeds) < FEWEST_SEEDS:
-            few.setdefault(result.dataset, []).append(f"{result.label} and {result.other} {len(result.seeds)}")
-        elif result.p_seeds is None:
-            yield f"{pair} is not tested over seeds, as no seed changes their difference."
-    for dataset, pairs in few.items():
-        shared = ", ".join(pairs)
-        yield f"{dataset}: a test over seeds takes at least {FEWEST_SEEDS} shared seeds; it is left out for {shared}."
-    for dataset, results in ablation.items():
-        if not results:
-            yield f"{dataset}: no row is labelled {FULL!r}, so no part's effect can be told."

@@ -1,17 +1,14 @@
-"""Numbers and protocols as a reader sees them."""
+"""Numbers and protocols as a reader sees them, in tables and figures."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from recbole.evaluator.register import metrics_dict
 
-from recbole_hellm.benchmark.comparison import Comparison, Row
+from recbole_hellm.benchmark.comparison import UNPAIRED, Comparison, Row
 from recbole_hellm.benchmark.significance import FEWEST_SEEDS, PairedResult
-from recbole_hellm.benchmark.summary import UNPAIRED
 
 NONE = "–"
 """Stands where there is no number."""
@@ -21,12 +18,6 @@ TESTED = (
     "Wilcoxon signed-rank and paired permutation test over users, right tail, Holm-corrected over the models of the "
     "data set"
 )
-_TARGETS = {
-    "valid_and_test": "leave one out: each user's last item tests, the one before validates",
-    "valid_only": "leave one out: each user's last item validates, nothing tests",
-    "test_only": "leave one out: each user's last item tests, nothing validates",
-}
-_ORDERS = {"TO": "in order of time", "RO": "in random order"}
 
 
 def number(value: float | None, decimals: int = 4) -> str:
@@ -84,42 +75,40 @@ def mark(result: PairedResult | None) -> str:
     return "**" if p < 0.01 else "*" if p < 0.05 else ""
 
 
-def protocol_entries(protocol: Mapping[str, Any]) -> tuple[str, ...]:
+def protocol_entries(row: Row) -> tuple[str, ...]:
     """Return what stands in the columns :data:`PROTOCOL`."""
-    minutes = protocol.get("minutes")
+    protocol, minutes = row.protocol, row.protocol.get("minutes")
     return (
         "masked" if protocol["history_masked"] else "kept",
         str(protocol["fitted_on"]),
         str(protocol.get("loss") or NONE),
         str(protocol.get("max_length") or NONE),
-        "no limit" if minutes is None else f"{minutes:g}",
+        ("no limit" if minutes is None else f"{minutes:g}") + (" †" if over_limit(row) else ""),
     )
 
 
-def protocol_sentences(rows: Sequence[Row]) -> list[str]:
-    """Say the protocol of some rows in plain words; where rows differ, who has what."""
-    history = {True: "masked: a user's past items leave the ranking", False: "kept: past items stay in the ranking"}
-    said: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
-        ("Split", lambda p: _split(p["split"])),
-        ("History", lambda p: history[bool(p["history_masked"])]),
-        ("Fitted on", lambda p: str(p["fitted_on"])),
-        ("Epoch chosen on", lambda p: {"valid": "validation; test read once"}.get(p["selected_on"], p["selected_on"])),
-        ("Training time per cell", lambda p: _minutes(p.get("minutes"))),
-        ("Loss", lambda p: str(p.get("loss") or "the model's own")),
-        ("Longest history a model reads", lambda p: _length(p.get("max_length"))),
-    )
-    sentences = []
-    for name, words in said:
-        holders: dict[str, list[str]] = {}
-        for row in rows:
-            holders.setdefault(words(row.protocol), []).append(row.label)
-        parts = sorted(holders.items(), key=lambda part: -len(part[1]))
-        said_of = [f"{text} ({_listed(labels)})" for text, labels in parts[1:]]
-        if said_of:
-            most = parts[0][1]
-            said_of.insert(0, f"{parts[0][0]} ({_listed(most) if len(most) == 1 else 'all others'})")
-        sentences.append(f"{name}: {'; '.join(said_of) or parts[0][0]}.")
-    return sentences
+def over_limit(row: Row) -> float | None:
+    """Return the minutes of the longest cell of a row where they are more than its limit, ``None`` elsewhere.
+
+    Counted is what the limit is for: training and the stages before it, not reading, evaluation or a refit.
+    """
+    limit, used = row.protocol.get("minutes"), 0.0
+    for cell in row.cells:
+        counted = [s for s in cell.get("stages") or () if not _uncounted(s["name"])]
+        used = max(used, sum(stage["computed_seconds"] for stage in counted) / 60)
+    return used if limit is not None and used > limit else None
+
+
+def late(rows: Sequence[Row]) -> str:
+    """Explain the dagger of :func:`protocol_entries`, as a sentence; empty if no row has it."""
+    longest = [f"{row.label} {used:.1f}" for row in rows if (used := over_limit(row)) is not None]
+    if not longest:
+        return ""
+    return f"† over the limit, as an epoch that has begun runs to its end: {listed(longest)} minutes."
+
+
+def _uncounted(stage: str) -> bool:
+    return stage in ("data and model", "evaluation") or stage.endswith("(refit)")
 
 
 def distinct_metrics(comparison: Comparison) -> tuple[tuple[str, ...], str]:
@@ -163,81 +152,22 @@ def seeds_test(result: PairedResult) -> str:
 def ranked(comparison: Comparison, rows: Sequence[Row]) -> list[Row]:
     """Return the rows of one table whose numbers may be ranked: those with one task.
 
-    A masked history or more fitted events make another task. Of several, it is that of the model tested against the
-    others.
+    A masked history, more fitted events or more minutes make another task. Of several, it is that of the model tested
+    against the others.
     """
     if not rows:
         return []
     chosen = next((row for row in rows if row.label == comparison.against.get(row.dataset)), rows[0])
-    return [row for row in rows if all(row.protocol[key] == chosen.protocol[key] for key in UNPAIRED)]
+    return [row for row in rows if all(row.protocol.get(key) == chosen.protocol.get(key) for key in UNPAIRED)]
 
 
 def unranked(comparison: Comparison, rows: Sequence[Row]) -> str:
     """Name the rows that :func:`ranked` leaves out, as a sentence; empty if there are none."""
     kept = {row.label for row in ranked(comparison, rows)}
     left = [row.label for row in rows if row.label not in kept]
-    return f"Not ranked, as history or fitted events differ: {_listed(left)}." if left else ""
+    return f"Not ranked, as history, fitted events or minutes differ: {listed(left)}." if left else ""
 
 
-def in_short(comparison: Comparison, dataset: str) -> list[str]:
-    """Say what one data set's table shows; nothing where it has no two models."""
-    metric = comparison.metric
-    every = [row for row in comparison.rows if row.dataset == dataset]
-    rows = sorted(ranked(comparison, every), key=lambda row: -row.mean[metric])
-    if len(rows) < 2:
-        return []
-    first, second = rows[:2]
-    ahead = f", {percent(first.mean[metric] / second.mean[metric] - 1)} above" if second.mean[metric] else ", before"
-    sentences = [
-        f"{first.label} has the highest {metric}, {number(first.mean[metric])} on test{ahead} {second.label} "
-        f"({number(second.mean[metric])})."
-    ]
-    tested = [result for result in comparison.tests.get((dataset, metric), ()) if not result.reason]
-    better = [result.other for result in tested if result.significant]
-    others = [result.other for result in tested if not result.significant]
-    if better:
-        sentences.append(f"{comparison.against[dataset]} is significantly better than {_listed(better)}.")
-    if others:
-        sentences.append(f"Not shown: that {comparison.against[dataset]} is better than {_listed(others)}.")
-    return [*sentences, *filter(None, [unranked(comparison, every)])]
-
-
-def method(comparison: Comparison, dataset: str) -> list[str]:
-    """Say how the rows of one data set were made and what is tested."""
-    rows = [row for row in comparison.rows if row.dataset == dataset]
-    variants = [row for row in comparison.ablation_rows if row.dataset == dataset]
-    sentences = protocol_sentences(rows or variants)
-    against, reason = comparison.against.get(dataset), comparison.against_reason.get(dataset)
-    if reason:
-        sentences.append(f"Tested against the others: {f'{against}; ' if against else 'none; '}{reason}.")
-    return sentences
-
-
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return ``A, B and C``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _minutes(minutes: float | None) -> str:
-    return "no limit" if minutes is None else f"at most {minutes:g} minutes, stages included"
-
-
-def _length(length: int | None) -> str:
-    return "the model's own" if length is None else f"{length} items"
-
-
-def _split(split: Mapping[str, Any]) -> str:
-    """Say RecBole's ``eval_args``; what this does not know stays as it is."""
-    parts = []
-    for kind, value in (split.get("split") or {}).items():
-        if kind == "LS" and value in _TARGETS:
-            parts.append(_TARGETS[value])
-        elif kind == "RS" and isinstance(value, Sequence):
-            parts.append("shares " + " / ".join(f"{share:g}" for share in value))
-        else:
-            parts.append(f"{kind} {json.dumps(value)}")
-    order = split.get("order")
-    parts.append(_ORDERS.get(str(order), f"order {order}"))
-    mode = split.get("mode")
-    modes = sorted({str(m) for m in (mode.values() if isinstance(mode, Mapping) else [mode])})
-    parts.append("every item of the catalogue is ranked" if modes == ["full"] else f"ranked among {', '.join(modes)}")
-    return "; ".join(parts)

@@ -27,7 +27,16 @@ RECBOLE_KEYS = frozenset((*general_arguments, *training_arguments, *evaluation_a
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe yaml that also reads ``1e-3`` as a number, as RecBole's loader does."""
+    """Safe yaml that also reads ``1e-3`` as a number, as RecBole's loader does, and takes no key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; plain yaml would let the last of two equal keys win in silence."""
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = [key for key in keys if keys.count(key) > 1]
+            if twice:
+                raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

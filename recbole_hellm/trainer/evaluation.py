@@ -61,23 +61,25 @@ class EvaluationMixin:
             batched_data = (interaction, None, positive_row, positive_item)
         out = super()._full_sort_batch_eval(batched_data)  # type: ignore[misc]
         interaction, scores, positive_row, positive_item = out
-        if self._mask == "yes" and history is None:
-            self._mask_sequences(scores, interaction, positive_row, positive_item)
+        if self._mask == "yes":
+            self._mask_known(scores, interaction, positive_row, positive_item)
         self._keep_ranks(scores, interaction, positive_row, positive_item)
         return out
 
-    def _mask_sequences(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
-        """Leave the items of each user's history out of the ranking, except the targets.
+    def _mask_known(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
+        """Leave every item known of a user before the target out of the ranking, except the targets.
 
-        A row holds the newest ``MAX_ITEM_LIST_LENGTH`` items alone; after training the older ones are known as well.
+        After training this is the same for every kind of model. RecBole hands over less: a sequential row holds the
+        newest ``MAX_ITEM_LIST_LENGTH`` items, and with ``repeatable`` a general model's history is empty.
         """
         config = self.config  # type: ignore[attr-defined]
-        history = interaction[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]]
+        history = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
         kept = scores[rows, items].clone()
-        scores.scatter_(1, history, -torch.inf)
+        if history in interaction:
+            scores.scatter_(1, interaction[history], -torch.inf)
         if self._known_now is not None:
-            older_rows, older = self._known_now.cells(interaction[config["USER_ID_FIELD"]])
-            scores[older_rows.to(scores.device), older.to(scores.device)] = -torch.inf
+            known_rows, known = self._known_now.cells(interaction[config["USER_ID_FIELD"]])
+            scores[known_rows.to(scores.device), known.to(scores.device)] = -torch.inf
         scores[rows, items] = kept
 
     def _keep_ranks(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:

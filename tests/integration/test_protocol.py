@@ -223,3 +223,60 @@ def test_the_split_fingerprint_is_the_same_for_every_model_and_knows_the_split(t
     changed = json.loads(Path(run("BPR", toy(epochs=1, eval_args=other))["result_file"]).read_text())
     assert changed["data"]["fingerprint"] == prints["BPR"][1]
     assert changed["data"]["split"] != prints["BPR"][0]
+
+
+@pytest.mark.parametrize(
+    ("model", "masked", "max_length"),
+    [("Pop", True, None), ("EASE", True, None), ("BPR", True, None), ("GRU4Rec", False, 10)],
+)
+def test_the_protocol_of_recboles_kinds_of_models(model, masked, max_length, toy):
+    about = json.loads(Path(run(model, toy(epochs=1))["result_file"]).read_text())["protocol"]
+    assert (about["history_masked"], about["max_length"], about["selected_on"]) == (masked, max_length, "valid")
+
+
+def test_without_validation_the_last_epoch_is_said_to_be_chosen(toy):
+    about = json.loads(Path(run("BPR", toy(epochs=1, eval_step=0))["result_file"]).read_text())
+    assert about["protocol"]["selected_on"] == "last epoch"
+    assert about["best_epoch"] is None
+
+
+@pytest.mark.parametrize("model", ["Pop", "BPR"])
+def test_a_masked_history_is_masked_though_items_may_repeat(model, toy):
+    ranks = {}
+    for repeatable in (False, True):
+        result = run(model, toy(mask_history="yes", repeatable=repeatable, topk=[5, 20]))
+        ranks[repeatable] = result["trainer"].ranks["rank"]
+        about = json.loads(Path(result["result_file"]).read_text())
+        assert about["protocol"]["history_masked"]
+    assert ranks[True].max() <= 13  # 20 items, 7 of them known before the target
+    assert ranks[False].max() <= 13
+    auto = json.loads(Path(run(model, toy(repeatable=True))["result_file"]).read_text())
+    assert not auto["protocol"]["history_masked"]
+
+
+def test_the_refit_is_not_cut_short_by_the_training_time(toy, clock, monkeypatch):
+    monkeypatch.setattr(StagedTrainer, "run_stages", no_stage_cost(StagedTrainer.run_stages))
+    result = run(
+        "SASRec", toy(epochs=50, stopping_step=50, train_minutes=3.5, fit_on="train+valid", learning_rate=0.001)
+    )
+    assert len(result["trainer"].epoch_records) == result["best_epoch"]
+    clock.step = 1e6
+    result = run(
+        "SASRec", toy(epochs=3, stopping_step=50, train_minutes=1e5, fit_on="train+valid", learning_rate=0.001)
+    )
+    assert len(result["trainer"].epoch_records) == result["best_epoch"]
+
+
+def test_items_without_events_change_the_digest_of_the_catalogue(toy, tmp_path):
+    digests = set()
+    for columns in ({"inter": ["user_id", "item_id", "timestamp"]}, None):
+        settings = toy(epochs=1)
+        if columns is None:
+            item = tmp_path / "data" / CHECKERBOARD / f"{CHECKERBOARD}.item"
+            item.write_text(item.read_text() + "cold\tnever taken\n")
+            columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}
+        about = json.loads(Path(run("BPR", {**settings, "load_col": columns})["result_file"]).read_text())
+        digests.add((about["data"]["items"], about["data"]["n_items"], about["data"]["split"]))
+    assert sorted(n_items for _, n_items, _ in digests) == [20, 21]
+    assert len({items for items, _, _ in digests}) == 2
+    assert len({split for _, _, split in digests}) == 1

@@ -138,6 +138,84 @@ def test_a_cell_knows_the_models_of_what_started_it(tmp_path, monkeypatch):
     assert done.stdout.split()[-1] == "plain_model"
 
 
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"eval_step": 0}, ["'eval_step' must be >= 1, got 0"]),
+        ({"eval_step": 3, "epochs": 2}, ["'eval_step' is 3 with 'epochs' 2", "nothing would be validated"]),
+        ({"eval_args": {"split": {"LS": "valid_only"}}}, ["'eval_args.split' must be {LS: valid_and_test}"]),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}}}, ["'eval_args.split'", "[8, 1, 1]"]),
+        ({"eval_args": {"mode": "uni10"}}, ["'eval_args.mode' must be full", "uni10"]),
+        ({"topk": [5, 20]}, ["'topk' must be below the 20 items of data set 'checkerboard', got 20"]),
+        ({"preset": "toys"}, ["unknown preset 'toys' of SASRec", "give it in that model's settings"]),
+        ({"metrics": ["ItemCoverage"], "valid_metric": "ItemCoverage@5"}, ["'metrics' must name one that ranks"]),
+    ],
+)
+def test_what_could_not_be_compared_is_refused_before_anything_runs(toy, changes, texts):
+    made = plan(settings={**_shared(toy()), **changes}, entries=(Entry("SASRec"), Entry("LightGCN")))
+    refused(lambda: check_plan(made), *texts)
+
+
+def test_a_model_without_epochs_needs_no_validation(toy):
+    settings = {**_shared(toy()), "eval_step": 3, "epochs": 2}
+    made = plan(settings=settings, entries=(Entry("Pop"), Entry("ItemKNN")))
+    check_plan(made)
+
+
+def test_a_wrong_choice_for_the_report_is_refused_before_anything_runs(toy):
+    made = plan(settings=_shared(toy()))
+    check_plan(made, "NDCG@5", "SASRec")
+    refused(lambda: check_plan(made, "ndcg@10"), "--metric 'ndcg@10' is not measured (did you mean 'ndcg@5'?)", "topk")
+    refused(lambda: check_plan(made, None, "Sasrek"), "--against", "'Sasrek' (did you mean 'SASRec'?)")
+
+
+@pytest.mark.parametrize(("length", "refuses"), [(1, False), (2, True), (3, True), (4, False)])
+def test_users_that_are_split_in_two_ways_are_named(toy, length, refuses):
+    settings = _shared(toy())
+    inter = Path(settings["data_path"]) / CHECKERBOARD / f"{CHECKERBOARD}.inter"
+    inter.write_text(inter.read_text() + "".join(f"new\ti{step}\t{step}\n" for step in range(length)))
+    mixed = plan(settings=settings, entries=(Entry("SASRec"), Entry("LightGCN")))
+    if refuses:
+        refused(lambda: check_plan(mixed), "1 users with 2 or 3 interactions (such as 'new')", "[4,inf)")
+    else:
+        check_plan(mixed)
+    check_plan(plan(settings=settings))  # all sequential: split alike
+    check_plan(replace(mixed, settings={**settings, "user_inter_num_interval": "[4,inf)"}))
+    if refuses:
+        refused(lambda: check_plan(replace(mixed, settings={**settings, "user_inter_num_interval": "[2,inf)"})), "inf")
+
+
+def test_a_near_data_set_of_the_folder_is_named(toy):
+    made = plan(datasets=("checkerbord",), settings=_shared(toy()))
+    with pytest.raises(DataError, match=r"in .*data: checkerboard \(did you mean 'checkerboard'\?\)"):
+        check_plan(made)
+
+
+def test_what_a_cell_reads_is_told_by_files_and_yamls(toy):
+    settings = _shared(toy())
+    made, folder = plan(settings=settings), Path(settings["data_path"]) / CHECKERBOARD
+    first = check_plan(made)
+    place = ("SASRec", CHECKERBOARD)
+    assert set(first) == {place, ("TransitionCounts", CHECKERBOARD)}
+    elsewhere = {**settings, "checkpoint_dir": "elsewhere", "state": "INFO"}
+    assert check_plan(replace(made, seeds=(7,), settings=elsewhere)) == first
+    (folder / f"{CHECKERBOARD}.yaml").write_text("learning_rate: 0.5\n")
+    second = check_plan(made)[place]
+    assert second["settings_digest"] != first[place]["settings_digest"]
+    assert second["files"] == first[place]["files"]
+    with (folder / f"{CHECKERBOARD}.item").open("a") as file:
+        file.write("new\tno title\n")
+    third = check_plan(made)[place]
+    differ = {name for name in third["files"] if third["files"][name] != first[place]["files"][name]}
+    assert differ == {f"{CHECKERBOARD}.item"}
+
+
+@pytest.mark.parametrize("name", ["Sasrek", "sasrec", "SASREK"])
+def test_a_name_in_other_letters_is_near(toy, name):
+    made = plan(entries=(Entry(name), Entry("GRU4Rec")), settings=_shared(toy()))
+    refused(lambda: check_plan(made), "(did you mean 'SASRec'?)")
+
+
 def _shared(settings):
     """The toy's settings that every model reads."""
     keys = ("data_path", "load_col", "topk", "valid_metric", "epochs", "train_batch_size", "checkpoint_dir")

@@ -1,5 +1,6 @@
 """A report as Markdown, LaTeX and CSV files, and the words in it."""
 
+import csv
 import math
 import re
 import shutil
@@ -9,7 +10,7 @@ from dataclasses import replace
 import pytest
 from benchmark_lines import make_results, read_results
 
-from recbole_hellm.benchmark import wording
+from recbole_hellm.benchmark import sentences, wording
 from recbole_hellm.benchmark.records import environments, provenance_table
 from recbole_hellm.benchmark.summary import compare
 from recbole_hellm.benchmark.tables import csv_text, latex, markdown, write_tables
@@ -96,7 +97,7 @@ def test_a_report_of_an_ablation_alone(comparison):
 
 def test_protocol_in_words_names_who_differs(comparison):
     planted = with_protocol(comparison, "SASRec", fitted_on="train+valid", max_length=None)
-    said = wording.protocol_sentences(planted.rows)
+    said = sentences.protocol_sentences(planted.rows)
     assert "Fitted on: train (all others); train+valid (SASRec)." in said
     assert "Longest history a model reads: 50 items (all others); the model's own (SASRec)." in said
     assert said[0] == (
@@ -108,7 +109,7 @@ def test_protocol_in_words_names_who_differs(comparison):
 def test_another_split_is_said_too(comparison):
     split = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "uni100"}
     rows = [replace(row, protocol={**row.protocol, "split": split}) for row in comparison.rows]
-    said = wording.protocol_sentences(rows)[0]
+    said = sentences.protocol_sentences(rows)[0]
     assert said == "Split: shares 0.8 / 0.1 / 0.1; in random order; ranked among uni100."
 
 
@@ -143,3 +144,47 @@ def test_environments_are_told_apart(comparison):
     changed = replace(comparison, rows=(replace(row, cells=moved), *comparison.rows[1:]))
     assert [name for name, _ in environments(changed)] == ["A", "B"]
     assert [row[7].text for row in provenance_table(changed).rows[:3]] == ["A", "B", "B"]
+
+
+@pytest.mark.parametrize("label", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)"])
+def test_no_label_is_a_formula_of_a_spreadsheet(comparison, label):
+    rows = (replace(comparison.rows[0], label=label), *comparison.rows[1:])
+    (row, *_) = csv.DictReader(csv_text(replace(comparison, rows=rows)).splitlines())
+    assert row["label"] == f"'{label}"
+    assert row["commits"] == "0123456789ab"
+    assert not any(text[:1] in "=+@" for text in row.values() if text)
+
+
+def test_negative_numbers_stay_numbers(comparison):
+    lowest = replace(comparison.rows[0], interval={metric: (-0.5, 0.5) for metric in comparison.metrics})
+    rows = csv.DictReader(csv_text(replace(comparison, rows=(lowest,))).splitlines())
+    negative = [row["interval_low"] for row in rows if row["interval_low"].startswith("-")]
+    assert negative
+    assert all(float(text) < 0 for text in negative)
+
+
+def with_means(comparison, *means):
+    rows = zip(comparison.rows, means, strict=True)
+    return replace(
+        comparison, rows=tuple(replace(row, mean={**row.mean, comparison.metric: mean}) for row, mean in rows)
+    )
+
+
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ((0.5, 0.4, 0.3), "HeLLM has the highest ndcg@10, 0.5000 on test, 25.0 % above SASRec (0.4000)."),
+        ((0.50001, 0.5, 0.4), "HeLLM and SASRec have the highest ndcg@10, 0.5000 on test, 25.0 % above "),
+        ((0.5, 0.50001, 0.5), f"SASRec, HeLLM and {HOSTILE} have the highest ndcg@10, 0.5000 on test."),
+    ],
+)
+def test_numbers_that_print_alike_have_the_first_place_together(comparison, means, said):
+    assert sentences.in_short(with_means(comparison, *means), "amazon-toys")[0].startswith(said)
+
+
+def test_limit_of_minutes_says_what_it_counts(comparison):
+    row = comparison.rows[0]
+    both = replace(row, protocol={**row.protocol, "fitted_on": "train+valid"})
+    limit = "Training time per cell: no epoch starts that would end after 10 minutes, stages included"
+    assert f"{limit}." in sentences.protocol_sentences([row])
+    assert f"{limit}, the second fit on train+valid not counted." in sentences.protocol_sentences([both])

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_hellm.benchmark.lines import ResultsFile, load_lines
+from recbole_hellm.benchmark.lines import ResultsFile, check_results_path, load_lines
 from recbole_hellm.benchmark.plan import Entry, Plan, Protocol
-from recbole_hellm.errors import ArtifactError
+from recbole_hellm.errors import ArtifactError, ConfigError
 
 
 def plan(name="p", **changes):
@@ -43,7 +43,7 @@ def keys(path):
 
 def test_what_is_written_is_read_back(written):
     header, lines = load_lines(written)
-    assert header == json.loads(json.dumps(PLAN.header()))
+    assert header == {**json.loads(json.dumps(PLAN.header())), "missing": [], "others": []}
     assert lines == [json.loads(json.dumps(ended(cell))) for cell in CELLS]
     with ResultsFile(written, PLAN.header()) as results:
         assert list(results.cells.values()) == lines
@@ -155,6 +155,36 @@ def test_a_folder_or_file_in_the_way_is_named(tmp_path):
             load_lines(path)
 
 
+def test_cells_without_a_line_and_lines_without_a_plan_are_told(path):
+    with ResultsFile(path, PLAN.header()) as results:
+        for cell in CELLS[:3]:
+            results.append(ended(cell))
+        results.append(ended(plan(seeds=(9,)).cells()[0], "failed", error="why"))
+    assert load_lines(path)[0]["missing"] == [{"label": "GRU4Rec", "dataset": "toy", "seed": 2}]
+    assert load_lines(path)[0]["others"] == []  # one that failed is no loss
+    with ResultsFile(path, plan(seeds=(1,)).header()):
+        pass
+    header, lines = load_lines(path)
+    assert (len(lines), header["missing"]) == (2, [])
+    assert header["others"] == [{"label": "SASRec", "dataset": "toy", "seed": 2}]
+
+
+def test_of_an_older_file_missing_cells_are_keys(path):
+    header = {key: value for key, value in PLAN.header().items() if key != "planned"}
+    with ResultsFile(path, header) as results:
+        results.append(ended(CELLS[0]))
+    assert load_lines(path)[0]["missing"] == [cell.key for cell in CELLS[1:]]
+
+
+def test_a_results_file_is_called_jsonl_and_lies_in_a_folder(tmp_path):
+    check_results_path(tmp_path / "new" / "a.jsonl")
+    with pytest.raises(ConfigError, match="a must end in .jsonl; give --results .*a.jsonl"):
+        check_results_path(tmp_path / "a")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="file is no folder that can be written"):
+        check_results_path(tmp_path / "file" / "new" / "a.jsonl")
+
+
 def test_a_missing_file_names_the_command(tmp_path):
     with pytest.raises(ArtifactError, match="gone.jsonl cannot be read .*recbole-hellm compare"):
         load_lines(tmp_path / "gone.jsonl")
@@ -167,6 +197,11 @@ def test_a_missing_file_names_the_command(tmp_path):
         (1, '{"kind": "plan", "format": 2}', "line 1 has format 2, this version reads 1"),
         (1, '{"kind": "plan", "format": 1, "plan": "p"}', "line 1 has no proper 'digest'"),
         (1, "models: [SASRec]", "line 1 is no JSON object"),
+        (1, json.dumps({**PLAN.header(), "reported": [{"model": "X"}]}), "line 1 has no proper 'reported' (dataset)"),
+        (1, json.dumps({**PLAN.header(), "reported": [3]}), "line 1 has no proper 'reported'"),
+        (1, json.dumps({**PLAN.header(), "protocol": [3]}), "line 1 has no proper 'protocol'"),
+        (1, json.dumps({**PLAN.header(), "cells": [[1]]}), "line 1 has no proper 'cells'"),
+        (1, json.dumps({**PLAN.header(), "planned": {"a": 1}}), "line 1 has no proper 'planned'"),
         (2, "[1, 2]", "line 2 is no JSON object"),
         (3, "", "line 3 is no JSON object"),
         (3, '{"kind": "cell", "cell": 3}', "line 3 has no proper 'cell'"),

@@ -71,6 +71,8 @@ def test_wrong_mean_names_cell_and_metric():
         check_mean(vectors, {"recall@5": 0.5, "mrr@5": 0.500001}, 6, "abc (X)")
     with pytest.raises(ArtifactError, match="recall@5"):
         check_mean(vectors, {"mrr@5": 0.5}, 6)
+    with pytest.raises(ArtifactError, match="is nan"):
+        check_mean({"mrr@5": vectors["mrr@5"] * np.nan}, {"mrr@5": 0.5}, 6)
 
 
 def test_bad_metrics_and_ranks():

@@ -60,12 +60,18 @@ def test_the_protocol_becomes_settings_and_a_line():
     made = plan(protocol=protocol, entries=(Entry("SASRec"), Entry("LightGCN")))
     chosen, fixed = made.cells()[:2]
     want = {"mask_history": "yes", "fit_on": "train+valid", "train_minutes": 5, "MAX_ITEM_LIST_LENGTH": 20}
+    want["metric_decimal_place"] = 6
     assert chosen.settings == {**want, "loss_type": "BPR"}
     assert fixed.settings == want  # LightGCN has one loss only
     line = {"history_masked": True, "fitted_on": "train+valid", "selected_on": "valid", "max_length": 20, "minutes": 5}
     assert chosen.protocol == {**line, "loss": "BPR"}
     assert fixed.protocol == {**line, "loss": None}
-    assert plan().cells()[0].settings == {"mask_history": "no", "fit_on": "train", "train_minutes": 0.0}
+    assert plan().cells()[0].settings == {
+        "mask_history": "no",
+        "fit_on": "train",
+        "train_minutes": 0.0,
+        "metric_decimal_place": 6,
+    }
 
 
 def test_a_key_knows_what_decides_a_number_and_nothing_else():
@@ -105,6 +111,12 @@ def test_a_plan_that_grows_keeps_its_digest_and_another_one_does_not():
         ({"datasets": ("a", "a")}, ["data set 'a' stands twice"]),
         ({"entries": (Entry("SASRec"), Entry("SASRec"))}, ["label 'SASRec' stands twice", "'label:'"]),
         ({"name": "a/b"}, ["without '/'"]),
+        ({"name": "compare-a/b", "datasets": ("a/b",)}, ["data set 'a/b' must be a name", "data_path"]),
+        ({"settings": {"metric_decimal_place": 4}}, ["'metric_decimal_place' is 4, the protocol asks for 6"]),
+        *(
+            ({"entries": (Entry("SASRec", "", {key: 1}), Entry("MMHCL"))}, [f"'{key}' of SASRec must be the same"])
+            for key in ("load_col", "unload_col", "threshold", "RATING_FIELD")
+        ),
         ({"settings": {"mask_history": "yes"}}, ["'mask_history'", "protocol: {history: ...}"]),
         ({"overrides": {"seed": 3}}, ["'seed' is given by the plan; use seeds"]),
         (
@@ -152,6 +164,11 @@ def test_an_agreeing_setting_may_stand_beside_the_protocol():
         ({"protocol": {"history": "mask"}}, ["'history' must be one of 'kept', 'masked', got 'mask'"]),
         ({"protocol": {"minutes": 0}}, ["'minutes' must be positive"]),
         ({"protocol": 3}, ["'protocol' must hold"]),
+        ({"protocol": {"history": False}}, ["'history' must be one of 'kept', 'masked'", "yaml reads it as False"]),
+        ({"protocol": {"loss": True}}, ["'loss' must be one of 'CE', 'BPR'"]),
+        ({"protocol": {"minutes": True}}, ["'minutes' must be a number or none"]),
+        ({"models": ["SASRec", {"model": "MMHCL", "label": " "}]}, ["'label' of MMHCL must be one line of text"]),
+        ({"models": ["SASRec", {"model": "MMHCL", "label": "a\nb"}]}, ["'label' of MMHCL", "got 'a\\nb'"]),
         ({"reported": [{"model": "X", "dataset": "a", "metrics": {"ndcg@10": 0.1}}]}, ["row 1 has no 'source'"]),
         (
             {"reported": [{"model": "X", "dataset": "a", "metrics": {"ndcg@10": 9.1}, "source": "s", "protocol": "p"}]},
@@ -209,3 +226,22 @@ def test_every_shipped_plan_is_one_the_settings_allow(tmp_path):
             with pytest.raises(DataError, match=f"recbole-hellm prepare {made.datasets[0]}"):
                 check_plan(made)
             assert len(made.header()["reported"]) >= 2
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("models: [SASRec, MMHCL]\ndatasets: [a]\nseeds: 1\nsettings:\n  epochs: 1\n  epochs: 2\n")
+    refused(lambda: load_plan(path), "key 'epochs' stands twice", "twice.yaml")
+
+
+def test_fewer_decimals_leave_the_key_as_it_was():
+    one = plan().cells()[0]
+    older = {key: value for key, value in one.settings.items() if key != "metric_decimal_place"}
+    assert replace(one, settings=older).key == one.key
+
+
+def test_a_header_says_what_its_cells_are():
+    made = plan()
+    planned = made.header()["planned"]
+    assert list(planned) == made.header()["cells"]
+    assert planned[made.cells()[0].key] == {"label": "SASRec", "dataset": "a", "seed": 1}

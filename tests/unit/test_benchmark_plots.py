@@ -146,6 +146,22 @@ def test_very_different_numbers_of_epochs_share_a_figure(comparison, drawn):
     assert drawn["Loss in training, amazon-toys"].get_xscale() == "log"
 
 
+def test_a_model_of_one_epoch_is_a_symbol(comparison, drawn):
+    one = Curve("amazon-toys", "SASRec", 1, ({"epoch": 1, "loss": 1.0, "valid": {"ndcg@10": 0.07}},), (), (), 1)
+    list(curve_plots(replace(comparison, curves=(comparison.curves[0], one))))
+    assert [line.get_markevery() for line in drawn["Validation ndcg@10, amazon-toys"].lines[:2]] == [1, 1]
+
+
+def test_a_row_with_other_minutes_says_so(comparison, drawn):
+    rows = [
+        replace(row, protocol={**row.protocol, "minutes": None}) for row in comparison.rows if row.label == "SASRec"
+    ]
+    rows = [row if row.label != "SASRec" else rows[0] for row in comparison.rows]
+    list(result_plots(replace(comparison, rows=tuple(rows))))
+    texts = [text.get_text() for text in drawn["ndcg@10, amazon-toys"].texts]
+    assert len([text for text in texts if "no time limit" in text]) == 1
+
+
 def test_ablation_bars_are_the_differences(comparison, drawn):
     list(ablation_plots(comparison))
     widths = [bar.get_width() for bar in drawn["One part off, amazon-toys"].patches]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from recbole_hellm.artifacts import file_digest
-from recbole_hellm.benchmark.lines import load_lines
+from recbole_hellm.benchmark.lines import ResultsFile, load_lines
 from recbole_hellm.benchmark.plan import Entry, Plan
 from recbole_hellm.benchmark.runner import Counts, run_plan
-from recbole_hellm.errors import ArtifactError
+from recbole_hellm.errors import ArtifactError, ConfigError
 
 FAKE = """
 import hashlib, json, os, signal, subprocess, sys, time
@@ -220,6 +220,73 @@ def test_a_stop_ends_the_running_cell_and_keeps_the_others(waiting, tmp_path, nu
     _until(lambda: not any(map(_alive, pids)))
     assert [line["label"] for line in lines(tmp_path)] == ["SASRec"]
     assert left(tmp_path) == []
+
+
+IGNORING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + WAITING
+
+
+def test_nohup_outlives_the_terminal(tmp_path, env):
+    process = subprocess.Popen([sys.executable, "-c", IGNORING], cwd=tmp_path, env={**os.environ, **env})
+    pids = Path(env["CALLS"] + ".pids")
+    try:
+        _until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert process.poll() is None
+        assert all(map(_alive, map(int, pids.read_text().split())))
+        process.send_signal(signal.SIGTERM)  # that one is still heard
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_closed_pipe_does_not_end_the_run(tmp_path, env):
+    script = WAITING.replace("sleeps", "ok") + "print('more')\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    assert (process.wait(60), error) == (0, "")
+    assert [line["status"] for line in lines(tmp_path)] == ["ok", "ok"]
+
+
+def test_two_names_of_a_results_file_share_lock_and_users(tmp_path, run, env, calls):
+    run(plan())
+    calls()
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / "y.jsonl"
+    link.symlink_to(tmp_path / "x.jsonl")
+    assert run_plan(plan(), link, "recbole-hellm compare", env, "fake").skipped == 4
+    with ResultsFile(tmp_path / "x.jsonl", plan().header()), pytest.raises(ArtifactError, match="being written"):
+        run_plan(plan(), link, "recbole-hellm compare", env, "fake")
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["y.jsonl"]
+    with pytest.raises(ConfigError, match=r"must end in \.jsonl"):
+        run_plan(plan(), tmp_path / "x", "recbole-hellm compare", env, "fake")
+
+
+def test_a_cell_whose_inputs_changed_runs_again(tmp_path, env, calls, caplog):
+    def run_with(files="f", digest="d"):
+        reads = {"settings_digest": digest, "files": {"toy.inter": files}}
+        inputs = {("SASRec", "toy"): reads}
+        return run_plan(plan(seeds=(1,)), tmp_path / "x.jsonl", "compare", env, "fake", inputs).ran
+
+    run_plan(plan(seeds=(1,)), tmp_path / "x.jsonl", "compare", env, "fake")
+    assert run_with() == 0  # an older line does not say
+    (tmp_path / "x.jsonl").unlink()
+    assert [run_with(), run_with()] == [2, 0]
+    assert lines(tmp_path)[0]["files"] == {"toy.inter": "f"}
+    caplog.clear()
+    assert run_with(digest="e") == 1
+    assert "SASRec on toy, seed 1 runs again: a preset, or the yaml of the model" in caplog.text
+    assert run_with("g", "e") == 1
+    assert "SASRec on toy, seed 1 runs again: toy.inter changed since" in caplog.text
+    assert run_with("g", "e") == 0
 
 
 def test_after_a_kill_only_the_running_cell_is_missing(waiting, run, calls, tmp_path):

@@ -56,6 +56,14 @@ def test_what_the_package_reads_is_compared(tmp_path):
     assert comparison.tested == ("ndcg@10", "recall@10", "mrr@10", "hit@10", "precision@10")
 
 
+def test_cutoffs_stand_in_order_though_a_line_is_sorted_as_text(compared):
+    def change(line, arrays):
+        line["test"] = dict(sorted(line["test"].items()))
+
+    metrics = compared(change=change).metrics
+    assert list(metrics) == [f"{name}@{k}" for name in sorted(METRICS) for k in (5, 10, 20)]
+
+
 def test_numbers_of_a_row_are_means_of_its_lines(tmp_path, compared):
     row = compared().rows[0]
     assert (row.seeds, row.group, row.n_users) == ((2020, 2021, 2022), "compare", 300)
@@ -141,7 +149,10 @@ def test_two_data_sets_are_two_tables(compared):
     assert {dataset for dataset, _ in comparison.tests} == {"amazon-toys", "amazon-beauty"}
     assert np.isnan(comparison.rows[0].std["ndcg@10"])
     assert len(comparison.notes) == 2
-    assert "takes at least 3 shared seeds; it is left out for HeLLM and SASRec 1" in comparison.notes[0]
+    assert (
+        "takes at least 3 shared seeds; it is left out for 2 pairs of models, which share 1 each."
+        in comparison.notes[0]
+    )
 
 
 def test_groups_are_the_same_users_for_every_row(compared):

@@ -129,7 +129,7 @@ def test_a_row_with_another_task_is_never_called_best(comparison):
     (table,) = main_tables(planted)
     assert [entry.place for entry in column(table, "ndcg@10")] == [1, 0, 2]
     assert [entry.text for entry in column(table, "History")] == ["kept", "masked", "kept"]
-    assert "Not ranked, as history or fitted events differ: SASRec." in table.caption
+    assert "Not ranked, as history, fitted events or minutes differ: SASRec." in table.caption
     assert "HeLLM has the highest ndcg@10, 0.3000" in markdown(planted)
 
 
@@ -150,7 +150,7 @@ def _with(cell, value):
 def test_one_number_is_not_printed_under_three_names(comparison):
     (table,) = main_tables(comparison)
     names = [column.name for column in table.columns]
-    assert names[1:10] == [f"{metric}@{k}" for metric in ("recall", "mrr", "ndcg") for k in (5, 10, 20)]
+    assert names[1:10] == [f"{metric}@{k}" for metric in ("ndcg", "recall", "mrr") for k in (5, 10, 20)]
     assert "hit@k equals recall@k" in table.caption
     first = comparison.rows[0]
     other = replace(first, mean={**first.mean, "hit@10": first.mean["hit@10"] + 0.1})

@@ -120,6 +120,20 @@ def test_features_of_other_items_are_refused(tmp_path):
         write_dataset(tmp_path / "tiny", contents(features=[other]), INPUTS)
 
 
+def test_values_beyond_float16_are_refused(tmp_path):
+    large = FeatureTable("image", np.array([[1, 2], [0, 7e4]], dtype=np.float32), ("10", "20"))
+    with pytest.raises(DataError, match="item '20' has a value beyond 65504, the largest of float16"):
+        write_dataset(tmp_path / "tiny", contents(features=[large]), INPUTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_are_as_numpy_saves_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_CHUNK_ROWS", 1)
+    write_dataset(tmp_path / "tiny", contents(), INPUTS)
+    np.save(tmp_path / "saved.npy", np.array([[1, 2], [3, 4]], dtype=np.float16))
+    assert (tmp_path / "tiny" / "features" / "image.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
 def full_disk(*args, **kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -130,14 +144,14 @@ def interrupted():
 
 
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("where", ["np.save", "manifest", "rename", "interrupt"])
+@pytest.mark.parametrize("where", ["features", "manifest", "rename", "interrupt"])
 def test_a_crash_leaves_what_was_there(tmp_path, monkeypatch, where, existing):
     if existing:
         write_dataset(tmp_path / "tiny", contents(features=[]), INPUTS)
     before = {file: (tmp_path / file).read_bytes() for file in files_below(tmp_path)}
     sequences, error, message = iter(SEQUENCES), DataError, "No space left on device.*nothing was changed there"
-    if where == "np.save":
-        monkeypatch.setattr(np, "save", full_disk)
+    if where == "features":
+        monkeypatch.setattr(atomic, "_half", full_disk)
     elif where == "manifest":
         monkeypatch.setattr(atomic, "write_manifest", full_disk)
     elif where == "rename":

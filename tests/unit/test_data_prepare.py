@@ -11,7 +11,7 @@ from recbole_hellm.data import prepare as module
 from recbole_hellm.data.atomic import Counts
 from recbole_hellm.data.features import load_features
 from recbole_hellm.data.prepare import DATASETS, is_prepared, prepare
-from recbole_hellm.errors import DataError
+from recbole_hellm.errors import ConfigError, DataError
 
 PROPERTIES = Path(__file__).parents[2] / "properties" / "dataset"
 
@@ -87,11 +87,11 @@ def test_failed_force_keeps_the_old_folder(source, tmp_path):
 
 def test_names_and_sources(source, tmp_path):
     with pytest.raises(
-        DataError, match=r"unknown data set 'amazon-toy' \(did you mean 'amazon-toys'\?\); known: ml-100k"
+        DataError, match=r"unknown data set 'amazon-toy' \(did you mean 'amazon-toys'\?\); known .*: ml-100k.*--source"
     ):
-        prepare("amazon-toy", source, tmp_path)
-    with pytest.raises(DataError, match="give --source"):
-        prepare("amazon-toys", None, tmp_path)
+        prepare("amazon-toy", None, tmp_path)
+    with pytest.raises(ConfigError, match="has a recipe without options: take another name, or give its --format"):
+        prepare("amazon-toys", source, tmp_path, filters={"min_user": 3})
     with pytest.raises(DataError, match="does not exist"):
         prepare("amazon-toys", tmp_path / "nowhere", tmp_path)
     with pytest.raises(DataError, match="missing_text must be"):

@@ -1,3 +1,4 @@
+import time
 import unicodedata
 
 import pytest
@@ -25,6 +26,9 @@ from recbole_hellm.data.text import category_text, category_tokens, clean_text, 
         ("zero\u200bwidth\x00", "zerowidth"),
         ('"Quoted" 12" doll', "''Quoted'' 12'' doll"),
         ("banana", "banana"),
+        ("fits <b without end", "fits <b without end"),
+        ("5<script>alert(1)</script> to <style>p {}</style>9", "5 to 9"),
+        ("<!-- hidden -->seen", "seen"),
     ],
 )
 def test_clean_text_known_answers(raw, clean):
@@ -37,6 +41,13 @@ def test_clean_text_fits_one_cell(raw):
     assert not set(clean) & set('\t\n\r"')
     assert clean == " ".join(clean.split())
     assert not any(unicodedata.category(c) in ("Cc", "Cf") for c in clean)
+
+
+def test_hostile_markup_ends_soon():
+    for piece in ("<div>", "<", "<!--", "<a b='", "</", "&amp;"):
+        started = time.perf_counter()
+        assert len(clean_text(piece * 300_000)) <= 100_000
+        assert time.perf_counter() - started < 20
 
 
 def test_categories_keep_names_whole_and_distinct():

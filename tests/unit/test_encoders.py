@@ -113,15 +113,6 @@ def test_max_length_cuts(tiny_bert):
     assert not np.allclose(a, other, atol=1e-3)
 
 
-def test_other_pooling_is_told(tiny_bert, tmp_path, caplog):
-    for file in tiny_bert.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": false}')
-    HFTextEncoder(tmp_path).encode(["a"])
-    assert "asks for another pooling" in caplog.text
-
-
 def test_bfloat16_is_close(tiny_bert):
     full, half = (HFTextEncoder(tiny_bert, precision=p).encode(TEXTS[:3]) for p in ("float32", "bfloat16"))
     assert ((full * half).sum(axis=1) > 0.999).all()

@@ -55,7 +55,7 @@ def test_nearest_is_silent_when_nothing_is_near():
     assert nearest("aple", []) == ""
 
 
-TABLES = (registry.models, registry.stages, registry.text_encoders, registry.backbones)
+TABLES = (registry.models, registry.stages, registry.text_encoders, registry.image_encoders, registry.backbones)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.kind)
@@ -66,7 +66,7 @@ def test_every_builtin_entry_can_be_resolved(table):
 
 
 def test_all_builtin_entries_are_there():
-    assert sum(len(list(table)) for table in TABLES) == 10
+    assert sum(len(list(table)) for table in TABLES) == 12
     assert list(registry.models) == ["E4SRec", "HeLLM", "MMHCL", "TransitionCounts"]
 
 
