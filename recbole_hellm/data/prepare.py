@@ -1,20 +1,26 @@
 """``prepare``: one named data set from its source files to a RecBole data set folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_hellm.data import movielens, sequences
-from recbole_hellm.data.atomic import Contents, Counts, MissingText, write_dataset
+from recbole_hellm.data.atomic import Contents, write_dataset
 from recbole_hellm.data.features import FeatureTable
+from recbole_hellm.data.item_file import MissingText
 from recbole_hellm.data.manifest import MANIFEST, describe_source, difference, is_prepared
-from recbole_hellm.errors import DataError, nearest
+from recbole_hellm.data.origins import ORIGINS, fetch_origin, is_there
+from recbole_hellm.data.own import OwnSource
+from recbole_hellm.data.records import Counts
+from recbole_hellm.data.sources.base import SourceOptions
+from recbole_hellm.errors import ConfigError, DataError, nearest
 
 __all__ = ["DATASETS", "Recipe", "is_prepared", "prepare"]
 
@@ -38,48 +44,102 @@ class Recipe:
 
 
 def prepare(
-    name: str, source: Path | None, output: Path, force: bool = False, missing_text: MissingText = "error"
+    name: str,
+    source: Path | None,
+    output: Path,
+    force: bool = False,
+    missing_text: MissingText = "error",
+    *,
+    format: str | None = None,
+    options: SourceOptions | None = None,
+    filters: Mapping[str, Any] | None = None,
+    keep_cold_items: bool = False,
 ) -> Path:
     """Write the RecBole data set ``<output>/<name>`` and return that folder.
 
-    A folder that was written from the same source files with the same options is kept as it is.
+    A folder that was written from the same source files with the same options is kept as it is. A name of
+    ``DATASETS`` has a recipe, or with ``format`` must come out in the known sizes; other names are one's own data.
 
     Args:
-        name: One of ``DATASETS``.
-        source: Folder with the source files or its parent; ``None`` for a data set that comes with recbole.
+        name: Name of the data set.
+        source: File or folder; ``None`` for a data set that comes with recbole, and for one of ``ORIGINS``, whose
+            public original is downloaded unless it, or the prepared data set, is there.
         output: Folder of data set folders, RecBole's ``data_path``.
         force: Replace an existing folder that has other contents.
         missing_text: ``error`` or ``empty``, for an item without a row in the source's item texts.
+        format: Format of the source; ``None`` finds out.
+        options: How the source is read.
+        filters: Fields of ``filters.Filters`` that differ from the format's defaults.
+        keep_cold_items: Keep items of the catalogue without interactions in the ``.item`` file.
 
     Raises:
-        DataError: If the name is unknown, the source is missing or broken, the counts are not the known ones, the
-            output exists with other contents, or it cannot be written.
+        ConfigError: If an option is unknown or wrong.
+        DataError: If the source is missing or broken, the counts are not the known ones, the output exists with other
+            contents, or it cannot be written.
     """
-    if name not in DATASETS:
-        raise DataError(f"unknown data set {name!r}{nearest(name, DATASETS)}; known: {', '.join(DATASETS)}")
     if missing_text not in ("error", "empty"):
         raise DataError(f"missing_text must be 'error' or 'empty', got {missing_text!r}")
-    recipe, target, start = DATASETS[name], Path(output) / name, time.monotonic()
-    folder = recipe.find(source)
-    inputs = describe_source(name, recipe.layout, recipe.files(folder), {"missing_text": missing_text})
-    if target.exists():
-        changed = difference(target, inputs)
-        if not changed:
-            logger.info("data set %s: reused %s", name, target)
+    start, target = time.monotonic(), Path(output) / name
+    changes = options is not None or bool(filters) or keep_cold_items
+    if source is None and format is None and name in ORIGINS:
+        if not (force or changes) and is_there(target, missing_text):
             return target
-        if not force:
-            raise DataError(
-                f"{target} exists and differs ({changed}): choose another output or replace it with --force"
-            )
-        _check_replaceable(target)
-    contents = recipe.read(folder, missing_text)
-    write_dataset(target, contents, inputs)
-    logger.info("data set %s: written to %s in %.1f s", name, target, time.monotonic() - start)
+        source, format = fetch_origin(name)
+    if name in DATASETS and format is None:
+        if changes:
+            raise ConfigError(f"data set {name!r} has a recipe, no options: take another name, or give its --format")
+        inputs, read = _open_recipe(name, source, missing_text)
+    else:
+        inputs, read = _open_own(name, source, format, options, filters, keep_cold_items, missing_text)
+    if _is_up_to_date(target, inputs, force):
+        logger.info("data set %s: reused %s", name, target)
+    else:
+        write_dataset(target, read(), inputs)
+        logger.info("data set %s: written to %s in %.1f s", name, target, time.monotonic() - start)
     return target
 
 
-def _check_replaceable(target: Path) -> None:
-    """Refuse to replace, even with force, a folder that is not a data set."""
+_Opened = tuple[dict[str, Any], Callable[[], Contents]]
+
+
+def _open_recipe(name: str, source: Path | None, missing_text: MissingText) -> _Opened:
+    """Return what decides the files of a known data set, and how to read it."""
+    recipe = DATASETS[name]
+    folder = recipe.find(source)
+    inputs = describe_source(name, recipe.layout, recipe.files(folder), {"missing_text": missing_text})
+    return inputs, lambda: recipe.read(folder, missing_text)
+
+
+def _open_own(
+    name: str,
+    source: Path | None,
+    format: str | None,
+    options: SourceOptions | None,
+    filters: Mapping[str, Any] | None,
+    keep_cold_items: bool,
+    missing_text: MissingText,
+) -> _Opened:
+    """Return what decides the files of one's own data set, and how to read it."""
+    if source is None:
+        known = f"; known without a source or with a recipe: {', '.join(DATASETS)}"
+        near = nearest(name, DATASETS)
+        raise DataError(f"unknown data set {name!r}{near}{known}; for one's own data give --source FILE or FOLDER")
+    if format is None and (near := nearest(name, DATASETS)):
+        logger.warning("data set %r is read as your own data, without the recipe of a known one%s", name, near)
+    own = OwnSource(
+        name, Path(source), format, options or SourceOptions(), filters or {}, keep_cold_items, missing_text
+    )
+    expected = DATASETS[name].expected if name in DATASETS else None
+    return own.inputs, lambda: own.read(expected)
+
+
+def _is_up_to_date(target: Path, inputs: dict[str, Any], force: bool) -> bool:
+    """Tell whether ``target`` is what would be written; refuse to replace, even with force, what is no data set."""
+    changed = difference(target, inputs) if target.exists() else "missing"
+    if not target.exists() or not changed:
+        return not changed
+    if not force:
+        raise DataError(f"{target} exists and differs ({changed}): choose another output or replace it with --force")
     if not target.is_dir():
         raise DataError(f"{target} is not a folder: move it away or choose another output")
     foreign = (
@@ -87,6 +147,7 @@ def _check_replaceable(target: Path) -> None:
     )
     if foreign:
         raise DataError(f"{target} holds files that are no prepared data set: move them away or choose another output")
+    return False
 
 
 def _find_amazon(stem: str, source: Path | None) -> Path:

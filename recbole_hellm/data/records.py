@@ -30,4 +30,20 @@ class CatalogueItem:
     token: str
     """Item token as in the interactions."""
     texts: dict[str, str] = field(default_factory=dict)
-    """Column of ``TEXT_COLUMNS`` to text; a column without text is left out."""
+    """Column to text, mostly those of ``TEXT_COLUMNS``; a column without text is left out."""
+    image: str = ""
+    """Path or address of a picture; empty if there is none."""
+
+
+FEW_INTERACTIONS = 3
+"""A user with fewer has no training row after leave-one-out for validation and test."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sizes of a data set."""
+
+    n_users: int
+    n_items: int
+    """Distinct items of the interactions."""
+    n_interactions: int

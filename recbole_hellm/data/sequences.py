@@ -99,7 +99,7 @@ def read_catalogue(folder: Path) -> Iterator[CatalogueItem]:
             or its ``asin`` is another one than in ``item2asin.tsv``.
     """
     path = folder / "item_text.jsonl.gz"
-    asins = _read_asins(folder / "item2asin.tsv")
+    asins = read_asins(folder / "item2asin.tsv")
     seen: set[str] = set()
     for number, line in read_lines(path):
         try:
@@ -120,8 +120,12 @@ def read_catalogue(folder: Path) -> Iterator[CatalogueItem]:
         yield CatalogueItem(token, item_texts(row))
 
 
-def _read_asins(path: Path) -> dict[str, str]:
-    """Read ``item_id<TAB>asin`` with a header line into item token -> ASIN."""
+def read_asins(path: Path) -> dict[str, str]:
+    """Read ``item_id<TAB>asin`` with a header line into item token -> ASIN.
+
+    Raises:
+        DataError: If a row has not two cells.
+    """
     asins: dict[str, str] = {}
     for number, line in read_lines(path):
         cells = line.split("\t")

@@ -1,13 +1,15 @@
 """Cleans product texts: HTML entities and tags, white space, nulls, placeholder values."""
 
 import html
-import re
 import unicodedata
 from typing import Any
 
+from selectolax.lexbor import LexborHTMLParser
+
 from recbole_hellm.data.records import TEXT_COLUMNS
 
-_TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
+_MAX_CHARACTERS = 100_000
+"""What is kept of a text before it is cleaned; a parser of HTML takes minutes for a hostile text of millions."""
 _NULLS = frozenset({"none", "null", "nan", "n/a"})
 _UNKNOWN_BRANDS = frozenset({"unknown", "unbranded"})
 
@@ -15,21 +17,32 @@ _UNKNOWN_BRANDS = frozenset({"unknown", "unbranded"})
 def clean_text(value: str | None) -> str:
     """Return ``value`` as one line of plain text, or ``""`` if it says nothing.
 
-    Entities are undone until nothing changes (``&amp;amp;`` is common), then tags go, then control and zero-width
-    characters; any run of white space becomes one space. A double quote becomes two single ones, because RecBole
-    reads its files with quoting on and a leading quote would swallow the following columns.
+    Entities are undone until nothing changes (``&amp;amp;`` is common), then tags, comments, scripts and style sheets
+    go (a ``<`` that opens none stays: ``ages < 5``), then control and zero-width characters; any run of white space
+    becomes one space. A double quote becomes two single ones, because RecBole reads its files with quoting on and a
+    leading quote would swallow the following columns. Of a text, the first 100,000 characters count.
     """
     if value is None:
         return ""
+    value = value[:_MAX_CHARACTERS]
     for _ in range(4):
         plain = html.unescape(value)
         if plain == value:
             break
         value = plain
-    value = unicodedata.normalize("NFC", _TAG.sub(" ", value)).replace('"', "''")
+    value = unicodedata.normalize("NFC", _without_tags(value) if "<" in value else value).replace('"', "''")
     value = "".join(c for c in " ".join(value.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
     value = " ".join(value.split())
     return "" if value.casefold() in _NULLS else value
+
+
+def _without_tags(value: str) -> str:
+    """Return the text of a piece of HTML, a space where a tag was."""
+    end = value.rfind(">") + 1
+    # A "<" that is never closed is no tag to a reader; a browser would drop all that follows it.
+    page = LexborHTMLParser(value[:end] + value[end:].replace("<", "&lt;"))
+    page.strip_tags(["script", "style"])
+    return page.text(separator=" ")
 
 
 def category_tokens(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Self
@@ -12,117 +11,101 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hellm import registry
 from recbole_hellm.artifacts import file_digest
 from recbole_hellm.config.specs import FeatureSpec
-from recbole_hellm.data.catalogue import item_columns, read_item_text
+from recbole_hellm.data.catalogue import read_column
 from recbole_hellm.data.features import AlignedFeatures, FeatureTable, align, load_features
-from recbole_hellm.errors import ConfigError, DataError
+from recbole_hellm.data.numbers import number_table
+from recbole_hellm.errors import DataError
 from recbole_hellm.pipeline.base import Results, StageContext
+from recbole_hellm.pipeline.modalities import Modality, find_modalities
+from recbole_hellm.pipeline.pictures import Pictures, encode_pictures, find_pictures, image_inputs
+from recbole_hellm.pipeline.texts import encode_texts, text_inputs
 
 logger = getLogger(__name__)
 
+CACHE = "encodings"
+"""Folder of encoded vectors, in that of the finished stages."""
+
 
 class FeatureStage:
-    """Read or encode the features named in ``item_features`` and align them with the item ids."""
+    """Read, encode or make the features named in ``item_features`` and align them with the item ids.
+
+    Args:
+        spec: Settings.
+        cache: Folder of encoded vectors.
+    """
 
     name = "features"
-    version = 1
+    version = 2
     needs: tuple[str, ...] = ()
 
-    def __init__(self, spec: FeatureSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: FeatureSpec, cache: Path) -> None:
+        self.spec, self.cache = spec, cache
+        self._seen: tuple[str, Pictures] | None = None
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Build the stage from flat settings."""
-        return cls(FeatureSpec.from_config(settings))
+        return cls(FeatureSpec.from_config(settings), Path(settings["stage_cache_dir"]) / CACHE)
 
     def settings(self) -> Mapping[str, Any]:
-        """Return every setting that decides the result (files count by content, see :meth:`inputs`)."""
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.spec).items()}
-        return {**plain, "item_features": [entry.partition("=")[0] for entry in self.spec.item_features]}
+        """Return the settings that decide the result whatever files there are; see :meth:`inputs` for the others."""
+        names = [entry.partition("=")[0] for entry in self.spec.item_features]
+        return {"item_features": names, "feature_missing": self.spec.feature_missing}
 
     def inputs(self, context: StageContext) -> Mapping[str, Any]:
-        """Return digests of the feature files, or of the item file and the encoder."""
-        found: dict[str, Any] = {}
-        for name, path in modality_files(self.spec, context.features_dir).items():
-            if path is not None:
-                found[name] = [file_digest(path), file_digest(_ids_file(path))]
-            else:
-                if not context.item_file.is_file():
-                    raise DataError(
-                        f"{context.item_file} does not exist, so item feature {name!r} has no text to encode; add the "
-                        "file, give --item_features=[text=PATH.npy], or --item_features=[] for none"
-                    )
-                found[name] = [file_digest(context.item_file), text_encoder(self.spec.text_encoder).fingerprint()]
-        return found
+        """Return digests of the feature files, or of the texts or pictures and of their encoder with its settings.
+
+        The encoder of a modality that has a ready array does not count: it decides nothing.
+        """
+        return {modality.name: self.inputs_of(modality, context) for modality in self._modalities(context)}
+
+    def _modalities(self, context: StageContext) -> list[Modality]:
+        return find_modalities(self.spec, context.item_file, context.features_dir)
+
+    def inputs_of(self, modality: Modality, context: StageContext) -> list[Any]:
+        """Return what identifies the vectors of one modality."""
+        if modality.path is not None:
+            return [file_digest(modality.path), file_digest(_ids_file(modality.path))]
+        if modality.origin == "text":
+            return text_inputs(self.spec, context.item_file)
+        if modality.origin == "image":
+            return image_inputs(self.spec, self._pictures(context))
+        return [read_column(context.item_file, modality.name)]
+
+    def _pictures(self, context: StageContext) -> Pictures:
+        """Find and read the pictures once, for the key and for the encoder."""
+        key = f"{context.item_file} {context.train.ids}"
+        if self._seen is None or self._seen[0] != key:
+            self._seen = key, find_pictures(self.spec, context.item_file, context.train.item_tokens)
+        return self._seen[1]
 
     def run(self, context: StageContext, earlier: Results) -> Mapping[str, Tensor]:
         """Return ``<modality>`` ``[n_items, d]`` and ``<modality>.present`` ``[n_items]``, 1 for an item with a row."""
         results: dict[str, Tensor] = {}
         tokens = context.train.item_tokens
-        for name, path in modality_files(self.spec, context.features_dir).items():
-            table = load_features(path) if path is not None else self._encode(name, context)
-            aligned: AlignedFeatures = align(table, tokens, self.spec.feature_missing)
+        # Files come before anything is encoded: a wrong one is not found out an hour later.
+        for modality in sorted(self._modalities(context), key=lambda modality: modality.path is None):
+            aligned: AlignedFeatures = align(self.table(modality, context), tokens, self.spec.feature_missing)
             # The mean is a row like any other from here on; a zero row joins nothing.
             own = aligned.present if self.spec.feature_missing != "mean" else np.arange(len(tokens)) > 0
-            results[name] = torch.from_numpy(np.ascontiguousarray(aligned.vectors))
-            results[f"{name}.present"] = torch.from_numpy(own.astype(np.uint8))
+            results[modality.name] = torch.from_numpy(np.ascontiguousarray(aligned.vectors))
+            results[f"{modality.name}.present"] = torch.from_numpy(own.astype(np.uint8))
         return results
 
-    def _encode(self, name: str, context: StageContext) -> FeatureTable:
-        columns = self.spec.text_columns or item_columns(context.item_file)
-        texts = read_item_text(context.item_file, columns)
-        wanted = [token for token in context.train.item_tokens[1:] if texts.get(token)]
-        if not wanted:
-            raise DataError(
-                f"{context.item_file}: no item has text in columns {', '.join(columns)}; set text_columns to columns "
-                "that hold text, or --item_features=[] for none"
-            )
-        encoder = text_encoder(self.spec.text_encoder)
-        logger.info("encoding the text of %d items with %s", len(wanted), self.spec.text_encoder)
-        vectors = encoder.encode([texts[token] for token in wanted])
-        return FeatureTable(f"{name} of {context.item_file}", vectors, tuple(wanted))
-
-
-def text_encoder(name: str) -> Any:
-    """Return a registered text encoder, or a Hugging Face one for a path or hub name."""
-    if name in registry.text_encoders:
-        return registry.text_encoders.get(name)()
-    if "/" not in name and not Path(name).is_dir():
-        registry.text_encoders.get(name)  # raises with the near name
-    from recbole_hellm.encoders.text import HFTextEncoder
-
-    return HFTextEncoder(name)
-
-
-def modality_files(spec: FeatureSpec, features_dir: Path) -> dict[str, Path | None]:
-    """Return the array file of every modality; ``None`` for text that has to be encoded.
-
-    Raises:
-        ConfigError: If a modality stands twice.
-        DataError: If a modality has no file.
-    """
-    found: dict[str, Path | None] = {}
-    for entry in spec.item_features:
-        name, given, path = entry.partition("=")
-        if name in found:
-            raise ConfigError(f"setting 'item_features' names {name!r} twice")
-        file = Path(path) if given else features_dir / f"{name}.npy"
-        if given or file.is_file():
-            if not file.is_file():
-                raise DataError(f"item feature {name!r}: {file} does not exist; check setting 'item_features'")
-            found[name] = file
-        elif name == "text":
-            found[name] = None
-        else:
-            have = ", ".join(sorted(path.stem for path in features_dir.glob("*.npy"))) or "none"
-            raise DataError(
-                f"item feature {name!r}: {file} does not exist (there: {have}); put the array and {name}.ids.txt "
-                f"there, or give --item_features=[{name}=PATH.npy]"
-            )
-    return found
+    def table(self, modality: Modality, context: StageContext) -> FeatureTable:
+        """Return the vectors of a modality by item token."""
+        spec, item_file, tokens = self.spec, context.item_file, context.train.item_tokens
+        if modality.path is not None:
+            if modality.name in ("text", "image"):
+                logger.info("item feature %s is read from %s: no encoder runs", modality.name, modality.path)
+            return load_features(modality.path)
+        if modality.origin == "text":
+            return encode_texts(spec, item_file, tokens, self.cache, context.show_progress)
+        if modality.origin == "image":
+            return encode_pictures(spec, self._pictures(context), tokens, self.cache, context.show_progress)
+        return number_table(modality.name, read_column(item_file, modality.name))
 
 
 def _ids_file(path: Path) -> Path:

@@ -8,12 +8,22 @@ from recbole_hellm import registry
 from recbole_hellm.encoders.hashing import HashingTextEncoder
 from recbole_hellm.testing.contracts import StageContract
 
-LATER: dict[str, object] = {"epochs": 3, "learning_rate": 0.5, "lora_r": 1, "prefix_len": 0, "finetune_dropout": 0.2}
+LATER: dict[str, object] = {"stage_cache_dir": "elsewhere", "epochs": 3, "learning_rate": 0.5, "lora_r": 1, "prefix_len": 0, "finetune_dropout": 0.2}
 FEATURES = {
     "item_features": ["image"],
-    "text_columns": ["title"],
     "feature_missing": "mean",
     "text_encoder": "shorter",
+    "text_template": "about {title}",
+}
+# The toy data set has one column of text, an encoder without tokens to cut or pool, and a ready array of images.
+UNUSED = {
+    "text_columns": ["title"],
+    "text_max_tokens": 64,
+    "text_pooling": "cls",
+    "text_normalise": "no",
+    "image_encoder": "colours",
+    "image_source": "pictures.zip",
+    "image_download": True,
 }
 
 
@@ -28,7 +38,7 @@ class TestFeatures(StageContract):
     stage = "features"
     zero_rows = ("text", "image")
     variations: ClassVar = FEATURES
-    without_effect: ClassVar = {**LATER, "graph_temperature": 0.5, "sequence_dropout": 0.1, "seed": 1}
+    without_effect: ClassVar = {**LATER, **UNUSED, "graph_temperature": 0.5, "sequence_dropout": 0.1, "seed": 1}
 
 
 class TestGraph(StageContract):
@@ -53,7 +63,7 @@ class TestGraph(StageContract):
         "pretrain_learning_rate": 0.5,
         "seed": 1,
     }
-    without_effect: ClassVar = {**LATER, "graph_backend": "torch", "sequence_dropout": 0.1}
+    without_effect: ClassVar = {**LATER, **UNUSED, "graph_backend": "torch", "sequence_dropout": 0.1}
 
 
 class TestSequence(StageContract):

@@ -90,7 +90,7 @@ def test_names_and_sources(source, tmp_path):
         DataError, match=r"unknown data set 'amazon-toy' \(did you mean 'amazon-toys'\?\); known .*: ml-100k.*--source"
     ):
         prepare("amazon-toy", None, tmp_path)
-    with pytest.raises(ConfigError, match="has a recipe without options: take another name, or give its --format"):
+    with pytest.raises(ConfigError, match="has a recipe, no options: take another name, or give its --format"):
         prepare("amazon-toys", source, tmp_path, filters={"min_user": 3})
     with pytest.raises(DataError, match="does not exist"):
         prepare("amazon-toys", tmp_path / "nowhere", tmp_path)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from recbole_hellm.data.interactions import read_events
-from recbole_hellm.data.signal import Histories, histories, most_popular, nearest_items, shuffled
+from recbole_hellm.data.signal import Histories, by_chance, histories, most_popular, nearest_items, shuffled
 from recbole_hellm.errors import DataError
 
 
@@ -72,19 +72,19 @@ def test_ranks_equal_the_slow_definition(seed, n_weights):
     lengths = np.linalg.norm(vectors, axis=1)
     unit = vectors / np.where(lengths > 0, lengths, 1)[:, None]
     scores = [float(sum(w * unit[i] @ unit[j] for w, i in zip(weights, items, strict=False))) for j in range(8)]
-    others = [scores[j] for j in range(8) if j != target and j not in items]
-    rank = (
-        sum(s > scores[target] + 1e-6 for s in others) + (sum(abs(s - scores[target]) <= 1e-6 for s in others)) / 2 + 1
-    )
-    for k in (1, 3):
-        # float32 breaks ties of the slow sum; half a rank is all it can move
-        found = nearest_items(vectors, one(items, target, 8), weights, k).recall
-        assert found == (rank <= k) or abs(rank - k) <= 2
+    gaps = [scores[j] - scores[target] for j in range(8) if j != target and j not in items]
+    assume(all(abs(gap) > 1e-4 for gap in gaps))  # float32 may break ties of the slow sum either way
+    rank = 1 + sum(gap > 0 for gap in gaps)
+    for k in (1, 2, 3):
+        assert nearest_items(vectors, one(items, target, 8), weights, k).recall == (rank <= k)
 
 
 def test_popularity_and_shuffling():
     assert most_popular(one([5], 4), k=1).recall == 1
     assert most_popular(one([5], 0), k=4).recall == 0
+    chance = by_chance(one([5, 2], 4), k=2)
+    assert (chance.recall, chance.ndcg) == (2 / 4, pytest.approx((1 + 1 / np.log2(3)) / 4))
+    assert by_chance(one([5, 2], 4), k=10).recall == 1
     mixed = shuffled(ROWS, seed=0)
     assert sorted(map(tuple, mixed)) == sorted(map(tuple, ROWS))
     assert not mixed[5].any()  # only among the items that have one

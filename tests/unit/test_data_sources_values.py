@@ -188,3 +188,14 @@ def test_tensors(tmp_path, refused):
     refused(
         source, r"'features': emb=x.txt|x.txt must end in", ConfigError, options=SourceOptions(features=("emb=x.txt",))
     )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_column_names_are_no_patterns(tmp_path, suffix):
+    frame = pl.DataFrame({"^u.*$": ["x"], "u2": ["y"], "*": ["a"], "time": [START], "my title": ["t"]})
+    path = tmp_path / f"r{suffix}"
+    {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}[suffix](path)
+    folder = prepared(
+        tmp_path, path, options=SourceOptions(columns={"user": "^u.*$", "item": "*", "title": "my title"})
+    )
+    assert (events(folder), items(folder)) == ({"x": ["a"]}, {"a": {"title": "t"}})

@@ -1,0 +1,1 @@
+"""Parsers of what users have: one module a format."""
