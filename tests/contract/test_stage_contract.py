@@ -8,7 +8,14 @@ from recbole_hellm import registry
 from recbole_hellm.encoders.hashing import HashingTextEncoder
 from recbole_hellm.testing.contracts import StageContract
 
-LATER: dict[str, object] = {"stage_cache_dir": "elsewhere", "epochs": 3, "learning_rate": 0.5, "lora_r": 1, "prefix_len": 0, "finetune_dropout": 0.2}
+LATER: dict[str, object] = {
+    "stage_cache_dir": "elsewhere",
+    "epochs": 3,
+    "learning_rate": 0.5,
+    "lora_r": 1,
+    "prefix_len": 0,
+    "finetune_dropout": 0.2,
+}
 FEATURES = {
     "item_features": ["image"],
     "feature_missing": "mean",
