@@ -62,8 +62,7 @@ def prepare(
 
     Args:
         name: Name of the data set.
-        source: File or folder; ``None`` for a data set that comes with recbole, and for one of ``ORIGINS``, whose
-            public original is downloaded unless it, or the prepared data set, is there.
+        source: File or folder; ``None`` for what comes with recbole or (``ORIGINS``) is downloaded unless it is there.
         output: Folder of data set folders, RecBole's ``data_path``.
         force: Replace an existing folder that has other contents.
         missing_text: ``error`` or ``empty``, for an item without a row in the source's item texts.
@@ -74,8 +73,7 @@ def prepare(
 
     Raises:
         ConfigError: If an option is unknown or wrong.
-        DataError: If the source is missing or broken, the counts are not the known ones, the output exists with other
-            contents, or it cannot be written.
+        DataError: If the source is broken, counts are not the known ones, or the output cannot or must not be written.
     """
     if missing_text not in ("error", "empty"):
         raise DataError(f"missing_text must be 'error' or 'empty', got {missing_text!r}")
@@ -91,11 +89,9 @@ def prepare(
         inputs, read = _open_recipe(name, source, missing_text)
     else:
         inputs, read = _open_own(name, source, format, options, filters, keep_cold_items, missing_text)
-    if _is_up_to_date(target, inputs, force):
-        logger.info("data set %s: reused %s", name, target)
-    else:
+    if not (reused := _is_up_to_date(target, inputs, force)):
         write_dataset(target, read(), inputs)
-        logger.info("data set %s: written to %s in %.1f s", name, target, time.monotonic() - start)
+    logger.info("%s %s in %.1f s", "reused" if reused else "written to", target, time.monotonic() - start)
     return target
 
 
