@@ -109,7 +109,9 @@ def test_a_full_disk_leaves_nothing_half(toy, monkeypatch, tmp_path):
         run(toy())
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert list(Path(toy()["stage_cache_dir"]).iterdir()) == []
+    kept = [path for path in Path(toy()["stage_cache_dir"]).rglob("*") if path.is_file()]
+    assert {path.relative_to(toy()["stage_cache_dir"]).parts[0] for path in kept} <= {"encodings"}
+    assert all(path.read_bytes() != b"half" for path in kept)
     assert ran(run(toy())) == NAMES
 
 
