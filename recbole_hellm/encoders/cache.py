@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -80,14 +81,13 @@ class EncodingCache:
             save_file({"digests": rows.reshape(-1, _DIGEST_BYTES), "vectors": np.ascontiguousarray(vectors)}, scratch)
             scratch.replace(self.folder / f"chunk-{token_hex(8)}.safetensors")
         except (OSError, SafetensorError) as error:
-            scratch.unlink(missing_ok=True)
             raise ArtifactError(
                 f"encoded vectors cannot be written to {self.folder} ({error}); free space there, or set "
                 "stage_cache_dir to a folder that can be written to"
             ) from error
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise
+        finally:
+            with suppress(OSError):  # a folder that could not be made has no file either
+                scratch.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

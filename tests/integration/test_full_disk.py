@@ -4,9 +4,10 @@ from recbole_hellm import artifacts, quick_start
 from recbole_hellm.trainer.staged import StagedTrainer
 
 
-def test_a_disk_full_during_a_stage(refused, disk_full, monkeypatch):
+def test_a_disk_full_during_a_stage(train, made, disk_full, monkeypatch):
     monkeypatch.setattr(artifacts, "save_file", disk_full(300)(artifacts.save_file))
-    message = refused()
+    code, (message,) = train()
+    assert (code, [name.split("-")[0] for name in made()]) == (2, ["stages/encodings/hashing"])
     assert message.startswith("result of stage 'features' cannot be written to ")
     assert message.endswith("; free space there, or set stage_cache_dir to a folder that can be written to")
 
@@ -36,5 +37,5 @@ def test_a_result_file_that_cannot_be_written_is_refused_before_the_run(refused,
 def test_a_stage_folder_that_cannot_be_written(refused, tmp_path):
     (tmp_path / "data" / "file").write_text("")
     message = refused(f"--stage_cache_dir={tmp_path}/data/file")
-    assert "result of stage 'features' cannot be written to" in message
+    assert f"encoded vectors cannot be written to {tmp_path}/data/file/encodings/hashing-" in message
     assert message.endswith("or set stage_cache_dir to a folder that can be written to")
