@@ -98,6 +98,8 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             backbone.check_prefix()
         if self.lora.r:
             backbone.add_lora(self.lora.r, self.lora.alpha, self.lora.dropout, self.lora.targets)
+        if use_bf16(llm.precision, self.device):
+            backbone.to_half()
         if llm.gradient_checkpointing:
             backbone.checkpoint_gradients()
         return backbone
