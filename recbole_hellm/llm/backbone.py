@@ -98,7 +98,9 @@ class Backbone(nn.Module):
             cache.update(adapter.keys(layer, key), adapter.values(layer, value), index)
         return cache
 
-    def forward(self, embeddings: Tensor, mask: Tensor, prefix: tuple[PrefixStates, PrefixStates] | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, mask: Tensor, prefix: tuple[PrefixStates, PrefixStates] | None = None
+    ) -> Tensor:
         """Return the hidden states after the final norm.
 
         Args:
