@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,7 +25,7 @@ def measure(options: Options) -> Fragment:
     """Time and memory of the two sides in turns, each turn in a process of its own."""
     data = find_data("amazon-sports", options)
     path = str(stage1_file(data, options))
-    whole = Stage1Inputs(Path(path))
+    whole = Stage1Inputs.load(path)
     n_users, estimate = dense_size(whole)
     fast, naive = [], []
     for _ in range(options.pairs or (1 if options.quick else 2)):
@@ -86,7 +85,7 @@ def fast_side(path: str, n_users: int) -> dict[str, Any]:
         shared_item_hypergraph,
     )
 
-    inputs = Stage1Inputs(Path(path), n_users)
+    inputs = Stage1Inputs.load(path, n_users)
     resolve_backend("auto")  # loads dgl, which is no part of the graphs
 
     def work() -> dict[str, int]:
@@ -106,7 +105,7 @@ def _arguments(inputs: Stage1Inputs) -> tuple[list[torch.Tensor], int, list[torc
 
 def dense_side(path: str, n_users: int, sparse_product: bool = False) -> dict[str, Any]:
     """Build both dense matrices; with ``sparse_product`` the users' one by a sparse times a dense product."""
-    inputs = Stage1Inputs(Path(path), n_users)
+    inputs = Stage1Inputs.load(path, n_users)
     build = dense.user_graph_from_sparse if sparse_product else dense.user_graph
 
     def work() -> dict[str, Any]:
@@ -122,7 +121,7 @@ def neighbours_alone(path: str, seed: int, n_checked: int = 200) -> dict[str, An
     """Search the neighbours in the whole catalogue; compare some items' neighbours with a float64 search of their own."""
     from recbole_hellm.hypergraph import nearest_neighbour_hypergraph
 
-    inputs = Stage1Inputs(Path(path))
+    inputs = Stage1Inputs.load(path)
     found: dict[str, Any] = measured(lambda: nearest_neighbour_hypergraph(*_arguments(inputs)))
     graph = found.pop("result")
     rows = torch.randperm(inputs.n_items, generator=torch.Generator().manual_seed(seed))[:n_checked]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -58,8 +59,9 @@ def write_stage1_file(dataset: str, settings: dict[str, Any], path: str) -> dict
     return {"modalities": sorted(names)}
 
 
+@dataclass
 class Stage1Inputs:
-    """The arrays of a :func:`stage1_file` as tensors.
+    """Training interactions and item features.
 
     Attributes:
         users: User of each training interaction.
@@ -69,16 +71,23 @@ class Stage1Inputs:
         features: By modality: vectors and which items have one.
     """
 
-    def __init__(self, path: Path, n_users: int = 0) -> None:
-        """Load a file; with ``n_users`` only the first so many user ids, and only the items they took."""
+    users: Tensor
+    items: Tensor
+    n_users: int
+    n_items: int
+    features: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def load(cls, path: str | Path, n_users: int = 0) -> Self:
+        """Read a :func:`stage1_file`; with ``n_users`` only the first so many user ids, and only what they took."""
         with np.load(path) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-        self.users, self.items = arrays["users"], arrays["items"]
-        self.n_users, self.n_items = (int(size) for size in arrays["sizes"])
         count = sum(name.startswith("feature_") for name in arrays)
-        self.features: list[tuple[Tensor, Tensor]] = [(arrays[f"feature_{m}"], arrays[f"present_{m}"]) for m in range(count)]
-        if n_users and n_users < self.n_users:
-            self._keep_users(n_users)
+        features = [(arrays[f"feature_{m}"], arrays[f"present_{m}"]) for m in range(count)]
+        inputs = cls(arrays["users"], arrays["items"], *map(int, arrays["sizes"]), features)
+        if 0 < n_users < inputs.n_users:
+            inputs._keep_users(n_users)
+        return inputs
 
     def _keep_users(self, n_users: int) -> None:
         kept = self.users < n_users

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +65,7 @@ def _specs(settings: dict[str, Any]) -> tuple[Any, Any]:
 
 def fast_epoch(path: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the seconds of the second epoch, and the peak of graphs and training together."""
-    inputs, (graph, pretrain) = Stage1Inputs(Path(path)), _specs(settings)
+    inputs, (graph, pretrain) = Stage1Inputs.load(path), _specs(settings)
     size = len(inputs.users)
 
     def two_epochs(steps: Steps) -> bool:
@@ -81,7 +80,7 @@ def fast_epoch(path: str, settings: dict[str, Any], seed: int) -> dict[str, Any]
 
 def naive_steps(path: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the seconds of an epoch at the pace of one step; the graphs are built before."""
-    inputs, (graph, _) = Stage1Inputs(Path(path)), _specs(settings)
+    inputs, (graph, _) = Stage1Inputs.load(path), _specs(settings)
     torch.manual_seed(seed)
     model = naive_model(inputs, graph)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
