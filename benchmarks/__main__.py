@@ -81,7 +81,12 @@ def with_fragment(
     keys = {target.key: document.get(target.key) for target in TARGETS} | dict(fragment["keys"])
     reasons = {key: why for key, why in document.get("reasons", {}).items() if key not in fragment["keys"]}
     measurements = {**document.get("measurements", {}), name: {k: v for k, v in fragment.items() if k != "keys"}}
-    return {**keys, "reasons": {**reasons, **fragment["reasons"]}, "about": about(options), "measurements": measurements}
+    return {
+        **keys,
+        "reasons": {**reasons, **fragment["reasons"]},
+        "about": about(options),
+        "measurements": measurements,
+    }
 
 
 if __name__ == "__main__":

@@ -103,7 +103,9 @@ def write_quick(root: Path, n_users: int = 300, n_items: int = 120, seed: int = 
         rows += [f"u{user}\ti{item}\t{time}" for time, item in enumerate(taken)]
     words = rng.integers(0, 50, size=(n_items, 6))
     items = [f"i{item}\t{' '.join(f'word{word}' for word in words[item])}" for item in range(n_items)]
-    (folder / f"{QUICK}.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n", encoding="utf-8")
+    (folder / f"{QUICK}.item").write_text(
+        "\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n", encoding="utf-8"
+    )
     scratch = folder / ".inter"
     scratch.write_text("\n".join(rows) + "\n", encoding="utf-8")
     scratch.replace(folder / f"{QUICK}.inter")

@@ -118,7 +118,7 @@ def dense_side(path: str, n_users: int, sparse_product: bool = False) -> dict[st
 
 
 def neighbours_alone(path: str, seed: int, n_checked: int = 200) -> dict[str, Any]:
-    """Search the neighbours in the whole catalogue; compare some items' neighbours with a float64 search of their own."""
+    """Search the neighbours in the whole catalogue; compare those of some items with a float64 search of their own."""
     from recbole_hellm.hypergraph import nearest_neighbour_hypergraph
 
     inputs = Stage1Inputs.load(path)

@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options all measurements share."""
     parser.add_argument("--data-path", type=Path, default=ROOT / "dataset", help="folder of RecBole data sets")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, help="folder for stages, checkpoints and logs")
-    parser.add_argument("--quick", action="store_true", help="tiny synthetic data: a test of the harness, no measurement")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny synthetic data: a test of the harness, no measurement"
+    )
     parser.add_argument("--pairs", type=int, default=0, help="turns of the two sides; 0: chosen by each measurement")
     parser.add_argument("--seed", type=int, default=2020)
 

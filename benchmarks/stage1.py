@@ -40,7 +40,7 @@ def measure(options: Options) -> Fragment:
     details = {
         "data": data.name,
         "data_sha256": fingerprint(data),
-        "how": "plain: one step timed after one of warm-up, times the steps of an epoch; ours: a whole epoch, the second",
+        "how": "plain: one step after one of warm-up, times the steps of an epoch; ours: a whole epoch, the second",
         "seconds": times.as_dict(),
         "fast": fast,
         "naive": naive,

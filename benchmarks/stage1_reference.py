@@ -1,4 +1,4 @@
-"""Stage 1 alone on Toys: the time to the authors' published level, the epoch chosen on validation, the test read once."""
+"""Stage 1 alone on Toys: the time to the published level, the epoch chosen on validation, the test read once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFERENCE = {"recall@20": 0.0786, "ndcg@20": 0.0319}
 
 
 def measure(options: Options) -> Fragment:
-    """Train MMHCL with the default settings and both modalities from an empty stage cache; the clock runs to the end."""
+    """Train MMHCL with default settings and both modalities from an empty stage cache; the clock runs to the end."""
     data = find_data("amazon-toys", options)
     chosen = settings(data, options, valid_metric="NDCG@20", mask_history="yes",
                       stage_cache_dir=str(options.scratch / "reference-stages" / str(time.time_ns())))  # fmt: skip

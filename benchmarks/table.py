@@ -64,7 +64,9 @@ def ran_on(document: Mapping[str, Any]) -> str:
     """Return one line on the machine and the versions."""
     about = document.get("about", {})
     machine, found = about.get("hardware", {}), about.get("versions", {})
-    packages = ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "transformers", "dgl") if name in found)
+    packages = ", ".join(
+        f"{name} {found[name]}" for name in ("python", "torch", "transformers", "dgl") if name in found
+    )
     return (
         f"{machine.get('cores')} cores of {machine.get('processor')}, {machine.get('memory_gb')} GB, "
         f"{about.get('threads')} threads, no GPU; {packages}; seed {about.get('seed')}; {str(about.get('date'))[:10]}."

@@ -44,7 +44,7 @@ TARGETS = (
     Target("toys_total_minutes", "`--model=HeLLM --dataset=amazon-toys`, all stages", 60, "min", "toys", most=True),
     Target("startup_seconds", "start of the process to the first step of stage 2, stages cached", 20, "s", "toys",
            most=True),
-    Target("scale_graph_minutes", "graphs of 1,000,000 users, 200,000 items, 10,000,000 interactions", 5, "min", "scale",
+    Target("scale_graph_minutes", "graphs of 1,000,000 users, 200,000 items, 10 million events", 5, "min", "scale",
            most=True),
     Target("scale_graph_gb", "the same, peak memory above the data", 10, "GB", "scale", most=True),
     Target("scale_stage1_cost_ratio", "stage 1 per interaction there over the 10 times smaller set", 1.5, "x", "scale",

@@ -35,13 +35,15 @@ def load_decoder(llm: BackboneSpec, lora: LoraSpec, dropout: float) -> Any:
 
 
 def prompt_ids(llm: BackboneSpec, instruction: str) -> tuple[Tensor, Tensor]:
-    """Return the token ids of the Alpaca template before and after the slots; the first is the decoder's first token."""
+    """Return the token ids of the Alpaca template before and after the slots, the decoder's first token in front."""
     from transformers import AutoTokenizer
 
     where = resolve_path(llm.path)
     tokenizer = AutoTokenizer.from_pretrained(where)
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else (tokenizer.eos_token_id or 0)
-    before, after = (tokenizer.encode(text.format(instruction=instruction), add_special_tokens=False) for text in ALPACA)
+    before, after = (
+        tokenizer.encode(text.format(instruction=instruction), add_special_tokens=False) for text in ALPACA
+    )
     return torch.tensor([first, *before]), torch.tensor(after, dtype=torch.long)
 
 
@@ -70,9 +72,7 @@ def build_naive(
     graph_dim = GraphSpec.from_config(settings).embedding_size
     decoder = load_decoder(llm, LoraSpec.from_config(settings), lora_dropout)
     width, n_layers = decoder.config.hidden_size, decoder.config.num_hidden_layers
-    context = NaivePrefix(
-        n_layers, prefix.len, width, graph_dim, prefix.rank if rank is None else rank, prefix.dropout
-    )
+    context = NaivePrefix(n_layers, prefix.len, width, graph_dim, prefix.rank if rank is None else rank, prefix.dropout)
     graph = torch.randn(n_items, graph_dim)
     graph[0] = 0
     sequence = torch.randn(n_items, SequenceSpec.from_config(settings).embedding_size)

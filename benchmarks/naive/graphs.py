@@ -25,7 +25,7 @@ def user_graph(users: Tensor, items: Tensor, n_users: int, n_items: int) -> Tens
 def user_graph_from_sparse(users: Tensor, items: Tensor, n_users: int, n_items: int) -> Tensor:
     """Return the same matrix by a sparse times a dense product: what is dense is only the result and one operand.
 
-    Far fewer multiplications than :func:`user_graph`; so that the dense side is not slow by its choice of product alone.
+    Far fewer multiplications than :func:`user_graph`: the dense side is not slow by its choice of product alone.
     """
     pairs = torch.unique(torch.stack([users, items]), dim=1)
     taken = torch.sparse_coo_tensor(pairs, torch.ones(pairs.size(1)), (n_users, n_items)).to_sparse_csr()

@@ -82,8 +82,8 @@ class NaiveStage1(nn.Module):
     def backward(self, batch: tuple[Tensor, Tensor, Tensor], rows: int = 1024) -> float:
         """Fill the gradients of :meth:`loss` with ``rows`` rows of the similarities in memory at a time.
 
-        All of them do not fit for a real data set. The gradients of the vectors are summed block by block, so nothing is
-        computed twice.
+        All of them do not fit for a real data set. The gradients of the vectors are summed block by block, so that
+        nothing is computed twice.
         """
         outputs = self()
         leaves = [output.detach().requires_grad_() for output in outputs]
@@ -109,12 +109,10 @@ class NaiveStage1(nn.Module):
         ]
 
 
-def contrast_blocks(
-    view: Tensor, hyper: Tensor, temperature: float, rows: int, start: int = 0
-) -> Iterator[Tensor]:
+def contrast_blocks(view: Tensor, hyper: Tensor, temperature: float, rows: int, start: int = 0) -> Iterator[Tensor]:
     """Give the contrast of two views of all nodes, ``rows`` anchors at a time; their sum is the mean over the nodes.
 
-    ``-log f(a_n, b_n) / (sum_j f(a_n, a_j) - f(a_n, a_n) + sum_j f(a_n, b_j))`` with ``f(a, b) = exp(cos(a, b) / tau)``.
+    ``-log f(a_n, b_n) / (sum_j f(a_n, a_j) - f(a_n, a_n) + sum_j f(a_n, b_j))``, ``f(a, b) = exp(cos(a, b) / tau)``.
     """
     one, two = functional.normalize(view, dim=1), functional.normalize(hyper, dim=1)
     for first in range(start, len(one), rows):

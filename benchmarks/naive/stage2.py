@@ -12,7 +12,9 @@ from torch.nn import functional
 class NaivePrefix(nn.Module):
     """Keys and values of every layer from the Gram matrix of a history's graph vectors; names as in the paper."""
 
-    def __init__(self, n_layers: int, length: int, width: int, graph_dim: int, rank: int = 0, dropout: float = 0.3) -> None:
+    def __init__(
+        self, n_layers: int, length: int, width: int, graph_dim: int, rank: int = 0, dropout: float = 0.3
+    ) -> None:
         super().__init__()
         self.learned_keys = nn.Parameter(torch.randn(1, n_layers, length, width) * 0.02)
         self.learned_values = nn.Parameter(torch.randn(1, n_layers, length, width) * 0.02)
@@ -108,7 +110,7 @@ class NaiveHeLLM(nn.Module):
 
 
 def samples(sequences: list[Tensor], max_len: int) -> tuple[Tensor, Tensor]:
-    """Return every (history, next item) of the sequences: histories ``[S, max_len]`` padded on the left, and targets."""
+    """Return every (history, next item) of the sequences: left-padded histories ``[S, max_len]`` and targets."""
     histories, targets = [], []
     for sequence in sequences:
         for end in range(1, len(sequence)):

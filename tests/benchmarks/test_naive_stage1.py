@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from benchmarks.naive import graphs as dense
 from benchmarks.naive.stage1 import NaiveStage1, Weights, contrast_blocks
-
 from recbole_hellm.config.specs import GraphSpec
 from recbole_hellm.hypergraph import (
     SharedEdgeMean,

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+
 from benchmarks.models import CountedTargets, only_users, random_vectors, sequences
 from benchmarks.naive.building import build_naive, copy_weights
 from benchmarks.naive.ranking import metrics, rank_of, rank_users
 from benchmarks.naive.stage2 import samples, train_step
 from benchmarks.ranking import rows_of
-
 from recbole_hellm.testing.building import build
 
 PAPER = {
