@@ -40,8 +40,7 @@ def write_stage1_file(dataset: str, settings: dict[str, Any], path: str) -> dict
     from recbole_hellm.views import train_view
 
     # MMHCL shares HeLLM's feature settings and needs no language model.
-    keys = {name: value for name, value in settings.items() if not name.startswith(("llm_", "sequence_", "pretrain_"))}
-    config = HellmConfig("MMHCL", dataset, config_dict=keys)
+    config = HellmConfig("MMHCL", dataset, config_dict=settings)
     view = train_view(load_data(config)[1][0]._dataset)
     folder = Path(config["data_path"])
     context = StageContext(view, folder / f"{dataset}.item", folder / "features")

@@ -145,8 +145,7 @@ def quality(options: Options) -> dict[str, Any]:
 
 def mmhcl_settings(data: Any, options: Options, epochs: int, more: dict[str, Any]) -> dict[str, Any]:
     """Return settings of stage 1 as a model of its own, validated at every epoch."""
-    chosen = settings(data, options, epochs=epochs, eval_step=1, stopping_step=epochs, valid_metric="NDCG@20", **more)
-    return {name: value for name, value in chosen.items() if not name.startswith(("llm_", "sequence_", "pretrain_"))}
+    return settings(data, options, epochs=epochs, eval_step=1, stopping_step=epochs, valid_metric="NDCG@20", **more)
 
 
 def curve(dataset: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ def measure(options: Options) -> Fragment:
     data = find_data("amazon-toys", options)
     chosen = settings(data, options, valid_metric="NDCG@20", mask_history="yes",
                       stage_cache_dir=str(options.scratch / "reference-stages" / str(time.time_ns())))  # fmt: skip
-    chosen = {key: value for key, value in chosen.items() if not key.startswith(("llm_", "sequence_", "pretrain_"))}
     found = in_child("benchmarks.stage1_reference:train", dataset=data.name, settings=chosen)
     details = {"data": data.name, "data_sha256": fingerprint(data), "reference": REFERENCE, **found}
     fragment = Fragment(details=details)

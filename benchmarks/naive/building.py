@@ -77,6 +77,9 @@ def build_naive(
     graph[0] = 0
     sequence = torch.randn(n_items, SequenceSpec.from_config(settings).embedding_size)
     bf16 = use_bf16(llm.precision, torch.device("cpu"))
+    for module in decoder.modules() if bf16 else ():
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+            module.to(torch.bfloat16)  # the authors keep the frozen weights in bf16 as well
     return NaiveHeLLM(decoder, context, graph, sequence, before, after, slot_rms, bf16)
 
 
