@@ -83,7 +83,8 @@ class Stage1Inputs:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         count = sum(name.startswith("feature_") for name in arrays)
         features = [(arrays[f"feature_{m}"], arrays[f"present_{m}"]) for m in range(count)]
-        inputs = cls(arrays["users"], arrays["items"], *map(int, arrays["sizes"]), features)
+        all_users, all_items = (int(size) for size in arrays["sizes"])
+        inputs = cls(arrays["users"], arrays["items"], all_users, all_items, features)
         if 0 < n_users < inputs.n_users:
             inputs._keep_users(n_users)
         return inputs

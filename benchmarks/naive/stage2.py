@@ -26,8 +26,8 @@ class NaivePrefix(nn.Module):
                                  nn.Linear(size, width), nn.GELU(), nn.Dropout(dropout))  # fmt: skip
 
         self.key_mlp, self.value_mlp = mlp(), mlp()
-        for name in ("key_norm", "value_norm", "key_graph_norm", "value_graph_norm"):
-            setattr(self, name, nn.RMSNorm(width, eps=1e-5))
+        self.key_norm, self.value_norm = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
+        self.key_graph_norm, self.value_graph_norm = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
 
     def forward(self, graph: Tensor) -> tuple[Tensor, Tensor]:
         """Return states for keys and values ``[B, layers, P, D]`` of graph vectors ``[B, L, d]``, zeros for padding."""
