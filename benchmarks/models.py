@@ -88,5 +88,7 @@ class CountedTargets:
         self.core.loss = loss
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         del self.core.loss
+        if kind is None and self.count == 0:
+            raise RuntimeError("no training target went through HeLLMCore.loss, so none was counted")

@@ -91,6 +91,8 @@ def test_every_scored_target_is_counted(sides):
         built.trainer._train_epoch(built.train, 0)
     there = sum(len(sequence) - 1 for sequence in sequences(built.train))
     assert counted.count == there == 40 * 5
+    with pytest.raises(RuntimeError, match="none was counted"), CountedTargets(built.model.core):
+        pass
 
 
 def test_fewer_users_keep_the_catalogue(sides):
