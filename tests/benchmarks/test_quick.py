@@ -34,6 +34,7 @@ def test_every_measurement_gives_its_numbers(tmp_path):
     details = {name: found["measurements"][name]["details"] for name in MEASUREMENTS}
     assert details["graphs"]["neighbours_alone"]["recall"] == 1.0
     assert details["ranking"]["equality_fp32"]["equal_ranks"] == 1.0
+    assert details["ranking"]["equality_fp32"]["metrics"]["recall@20"] > 0
     assert details["ranking"]["equality_fp32"]["largest_difference_of_metrics"] == 0.0
     assert len(details["stage1"]["quality"]["curves"]["default"]["ndcg@20"]) == 2
     assert details["toys"]["run"]["test_result"]
