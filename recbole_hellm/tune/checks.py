@@ -9,6 +9,7 @@ from typing import Any
 from recbole_hellm.benchmark.child import surroundings
 from recbole_hellm.benchmark.data_checks import check_protocol
 from recbole_hellm.config.recbole_config import HellmConfig
+from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.errors import ConfigError, HellmError
 from recbole_hellm.quick_start import ensure_prepared
 from recbole_hellm.tune.plan import Plan
@@ -32,7 +33,7 @@ def check_plan(plan: Plan) -> Any:
     surroundings(plan.model)
     config = config_of(plan, {})
     check_protocol(config)
-    if str(config["train_stage"]) not in ("auto", "finetune"):
+    if RunSpec.from_config(config.final_config_dict).only_pretrains:
         raise ConfigError(f"setting 'train_stage' must be auto or finetune in a search, got {config['train_stage']!r}")
     for domain in plan.space:
         for value in domain.ends():

@@ -178,7 +178,7 @@ def trials_table(found: Findings) -> Table:
     columns += [Column("Best epoch", "minor"), Column("Epochs", "minor"), Column("Seconds")]
     caption = (
         f"{found.metric} on validation at the best epoch, mean over {len(found.plan.seeds)} seeds; of a pruned trial "
-        "the best before it ended. Epochs of the first seed; seconds of the whole trial, start of its processes included."
+        "the best before it ended. Epochs of the first seed; seconds of the whole trial, start of processes included."
     )
     return Table("trials", "", "Trials", caption, tuple(columns), tuple(rows))
 
