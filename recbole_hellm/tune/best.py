@@ -49,4 +49,4 @@ def command(plan: Plan, path: Path) -> str:
 
 
 def _yaml(settings: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)

@@ -186,7 +186,8 @@ def _outcome(study: Study, record: Mapping[str, Any]) -> str:
     if record["same_as"] is not None:
         return f"as trial {record['same_as']}"
     epochs = sum(len(run["curve"]) for run in record["runs"].values())
-    ended = f"pruned after {epochs} epochs" if record["status"] == "pruned" else f"{epochs} epochs"
+    ended = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    ended = f"pruned after {ended}" if record["status"] == "pruned" else ended
     best = study.best()
     told = f", best {best['value']:.4f} of trial {best['trial']}" if best else ""
     return f"{study.metric} {record['value']:.4f} ({ended}, {record['seconds']:.0f} s{told})"

@@ -130,9 +130,11 @@ class Study:
 
     def left(self) -> str:
         """Return in words why no further trial starts; empty if one would."""
-        counted, limit = len(self._counted()), self.plan.trials
-        if counted >= limit:
-            return f"all {limit} trials are there" if limit else "no trial was asked for"
+        counted, limit = self._counted(), self.plan.trials
+        if len(counted) >= limit:
+            running = sum(trial.state is TrialState.RUNNING for trial in counted)
+            elsewhere = f", {running} of them still in another process" if running else ""
+            return f"all {limit} trials are there{elsewhere}" if limit else "no trial was asked for"
         return f"no time for another trial within {self.plan.search.minutes:g} minutes" if self._is_over() else ""
 
     def _open(self, about: Mapping[str, Any]) -> optuna.Study:
