@@ -11,6 +11,7 @@ from recbole_hellm.artifacts import write_atomically
 from recbole_hellm.benchmark.layout import Column, Entry, Table
 from recbole_hellm.benchmark.tables import md, md_table
 from recbole_hellm.benchmark.wording import NONE, amount, number
+from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.results import unwritable
 from recbole_hellm.tune.best import best_settings, command
 from recbole_hellm.tune.identity import data_fingerprint
@@ -217,7 +218,7 @@ def about_table(found: Findings) -> Table:
         ("Minutes a run at most", _value(search.minutes_per_trial or NONE)),
         ("Sampler", search.sampler),
         ("Pruned", pruner.get(search.pruner, "never")),
-        ("History masked", str(settings["mask_history"])),
+        ("History masked", RunSpec.from_config(settings).mask_history),
         ("Code", ", ".join(f"{key} {value}" for key, value in about["code"].items())),
         ("Commit", ", ".join(commits) or NONE),
     ]
@@ -226,7 +227,7 @@ def about_table(found: Findings) -> Table:
 
 def _facts(key: str, title: str, caption: str, facts: Sequence[tuple[str, str]]) -> Table:
     rows = tuple((Entry(name), Entry(text)) for name, text in facts)
-    return Table(key, "", title, caption, (Column("", "text"), Column("", "text")), rows)
+    return Table(key, "", title, caption, (Column("What", "text"), Column("Value", "text")), rows)
 
 
 def _counts(records: Sequence[dict[str, Any]]) -> str:

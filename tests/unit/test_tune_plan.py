@@ -1,7 +1,10 @@
+import sys
+
 import pytest
 import yaml
 
 from recbole_hellm.benchmark.plan_files import find_plan
+from recbole_hellm.cli import main
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.config.resources import properties_dir
 from recbole_hellm.errors import ConfigError, HellmError
@@ -19,14 +22,14 @@ SPACE = {"learning_rate": {"log": [1e-3, 1e-1]}, "finetune_dropout": {"uniform":
 def plan(toy, tmp_path):
     """A plan on the toy data set, with changes, as a function."""
 
-    def write(changes=None, model="", settings=None, **raw):
+    def write(changes=None, given="", settings=None, **raw):
         fixed = {key: value for key, value in toy().items() if key not in ("result_file", "valid_metric")}
         fixed = {key: value for key, value in fixed.items() if key not in raw.get("space", SPACE)}
         document = {"model": "HeLLM", "metric": "NDCG@5", "space": SPACE, **raw}
         document["settings"] = {**fixed, **document.pop("more", {})}
         path = tmp_path / "toy.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
-        return load_plan(path, model, CHECKERBOARD, changes or {}, settings or {})
+        return load_plan(path, given, CHECKERBOARD, changes or {}, settings or {})
 
     return write
 
@@ -66,14 +69,14 @@ def test_a_shipped_plan_is_right(path, toy, monkeypatch):
         ({"space": {"mask_history": ["yes", "no"]}}, "mask_history: decides what is measured"),
         ({"space": {"data_path": ["a", "b"]}}, "data_path: decides no number"),
         ({"model": "SASRec"}, "it is for model 'SASRec', got --model=HeLLM"),
-        ({"model": None, "_model": ""}, "it names no model"),
+        ({"model": None}, "it names no model"),
         ({"more": {"learning_rate": 0.1}}, "'learning_rate' is both fixed and searched"),
     ],
 )
 def test_a_wrong_plan_is_named_in_one_line(plan, raw, message):
-    model = raw.pop("_model", "HeLLM")
+    given = "" if raw.get("model", "") is None else "HeLLM"
     with pytest.raises(ConfigError) as caught:
-        plan(model=model, **raw)
+        plan(given=given, **raw)
     assert message in str(caught.value)
     assert "toy.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -151,3 +154,34 @@ def test_the_best_settings_are_read_back_as_they_ran(plan, tmp_path):
     assert {key: config.final_config_dict[key] for key in kept} == kept
     assert config["learning_rate"] == 1e-05
     assert "--config_files=" in (tmp_path / "best.yaml").read_text()
+
+
+def test_without_optuna_the_command_says_how_to_get_it(monkeypatch, capsys):
+    for name in ("study", "report", "runner", "page", "plots"):
+        monkeypatch.delitem(sys.modules, f"recbole_hellm.tune.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["tune", "--dataset", "x", "--plan", "HeLLM-quick"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "error: tune needs Optuna; run: pip install 'optuna>=5,<6' (or recbole-hellm[tune])\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plan", "HeLLM-quik"], "unknown plan 'HeLLM-quik' (did you mean 'HeLLM-quick'?)"),
+        (["--plan", "HeLLM-quick", "--metric=test_ndcg@10"], "chosen on validation only"),
+        (["--plan", "HeLLM-quick", "--study=a/b"], "--study must be letters"),
+        (["--plan", "HeLLM-quick", "--trials=many"], "'trials' must be of type int"),
+        (["--plan", "HeLLM-quick", "--seeds=x"], "--seeds must be a number of seeds"),
+        (["--plan", "HeLLM-quick", "--lora_rr=1"], "'lora_rr' (did you mean 'lora_r'?)"),
+        (["--plan", "HeLLM-quick", "--seed=1"], "use seeds"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_named(toy, tmp_path, capsys, arguments, message):
+    assert main(["tune", "--dataset", "x", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "tuned").exists()

@@ -18,7 +18,7 @@ from recbole_hellm.tune.study import Study
 
 ABOUT = {
     "metric": "NDCG@5",
-    "setting": {"epochs": 4, "mask_history": "auto"},
+    "setting": {"epochs": 4},
     "code": {"search protocol": 1},
     "data file": {"x.inter": "abc"},
 }
@@ -164,7 +164,7 @@ def test_a_study_of_other_data_settings_or_code_is_refused(tmp_path):
     open_study(tmp_path)
     for part, changed, said in (
         ("data file", {"x.inter": "abd"}, "data file 'x.inter' changed"),
-        ("setting", {"epochs": 5, "mask_history": "auto"}, "setting 'epochs' was 4, is 5"),
+        ("setting", {"epochs": 5}, "setting 'epochs' was 4, is 5"),
         ("code", {"search protocol": 2}, "code 'search protocol' was 1, is 2"),
     ):
         with pytest.raises(ArtifactError) as caught:
