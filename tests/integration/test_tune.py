@@ -25,6 +25,9 @@ COMMAND = [
     "toy.yaml",
 ]
 RATES = [0.03, 0.02, 1e-7]
+PATIENCE = 800
+"""Seconds for a call of the command, whose processes import torch four times; a busy machine is slow at that."""
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 def write_plan(folder, llm):
@@ -59,7 +62,7 @@ def story(tmp_path_factory, llm):
     folder = tmp_path_factory.mktemp("tune")
     write_plan(folder, llm)
     process = start(folder)
-    study, end = folder / "tuned" / f"HeLLM-toy-{CHECKERBOARD}", time.monotonic() + 200
+    study, end = folder / "tuned" / f"HeLLM-toy-{CHECKERBOARD}", time.monotonic() + PATIENCE
     while not (study / "running" / "2-2020" / "request.json").exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -68,7 +71,7 @@ def story(tmp_path_factory, llm):
     process.communicate()
     after_kill = records(folder)
     again = start(folder)
-    out, err = again.communicate(timeout=280)
+    out, err = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, err
     return {"folder": folder, "study": study, "after_kill": after_kill, "out": out}
 
