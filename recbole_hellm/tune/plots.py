@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from recbole_hellm.benchmark.drawing import INK, MUTED, PALETTE, Plot, as_plot, canvas, style
+from recbole_hellm.benchmark.drawing import INK, PALETTE, Plot, as_plot, canvas, style
 from recbole_hellm.benchmark.naming import entry, listing, shorten
 from recbole_hellm.tune.report import Findings
 from recbole_hellm.tune.space import Domain, label
@@ -96,9 +96,13 @@ def _setting(found: Findings, domain: Domain, records: Sequence[dict[str, Any]])
         axes.set_xlim(-0.5, len(labels) - 0.5)
     else:
         _points(axes, tried, values)
-        axes.set_xscale("log" if "log" in domain.kind else "linear")
+        if "log" in domain.kind:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        elif domain.kind == "int":
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlim(domain.low, domain.high)
-        axes.margins(x=0.02)
     axes.set_xlabel(domain.key)
     return as_plot(axes, "", domain.key, f"{found.metric} on validation against {domain.key}. {_LEGEND}")
 
@@ -109,7 +113,8 @@ _LEGEND = "Filled, blue: complete; hollow, red: pruned."
 def _points(axes: Axes, records: Sequence[dict[str, Any]], x: Sequence[Any]) -> None:
     for record, place in zip(records, x, strict=True):
         done = record["status"] == "complete"
-        face = DONE if done else "none"
-        axes.plot([place], [record["value"]], "o", color=DONE if done else PRUNED, markerfacecolor=face, markersize=6)
+        colour, face = (DONE, DONE) if done else (PRUNED, "none")
+        axes.plot(
+            [place], [record["value"]], "o", color=colour, markerfacecolor=face, markersize=6, clip_on=False, zorder=3
+        )
     axes.grid(visible=True, axis="y")
-    axes.axhline(0, color=MUTED, linewidth=0)

@@ -134,7 +134,10 @@ def notes(found: Findings) -> list[str]:
 def tables(found: Findings) -> list[Table]:
     """Return the tables of the report, in order."""
     best = [best_table(found)] if found.best is not None else []
-    return [*best, trials_table(found), cost_table(found), about_table(found)]
+    errors = tuple((Entry(str(r["trial"])), Entry(r["error"])) for r in found.records if r["status"] == "failed")
+    columns = (Column("Trial", "text"), Column("Error", "text"))
+    failed = [Table("failed", "", "Failed trials", "They count, but say nothing.", columns, errors)] if errors else []
+    return [*best, trials_table(found), *failed, cost_table(found), about_table(found)]
 
 
 def best_table(found: Findings) -> Table:
@@ -168,7 +171,7 @@ def trials_table(found: Findings) -> Table:
                 place if place < 3 and record["status"] == "complete" else 0,
                 spread=number(record["sd"]) if record["sd"] is not None else "",
             ),
-            Entry(state, note=record["error"] or ""),
+            Entry(state),
             *(Entry(_value(record["settings"].get(key, NONE))) for key in keys),
             Entry(str(first.get("best_epoch") or NONE)),
             Entry(str(len(first.get("curve", [])) or NONE)),
@@ -177,8 +180,10 @@ def trials_table(found: Findings) -> Table:
         rows.append(tuple(entries))
     columns = [Column("Trial", "text"), Column(found.metric), Column("Ended", "text"), *(Column(key) for key in keys)]
     columns += [Column("Best epoch", "minor"), Column("Epochs", "minor"), Column("Seconds")]
+    n_seeds = len(found.plan.seeds)
+    mean = f", mean over {n_seeds} seeds" if n_seeds > 1 else ""
     caption = (
-        f"{found.metric} on validation at the best epoch, mean over {len(found.plan.seeds)} seeds; of a pruned trial "
+        f"{found.metric} on validation at the best epoch{mean}; of a pruned trial "
         "the best before it ended. Epochs of the first seed; seconds of the whole trial, start of processes included."
     )
     return Table("trials", "", "Trials", caption, tuple(columns), tuple(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ class Study:
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len({trial.value for trial in complete}) < 2:
             return {}
-        with suppress(ValueError, RuntimeError):  # fewer trials than it needs
+        with suppress(ValueError, RuntimeError), warnings.catch_warnings():  # fewer trials than it needs
+            warnings.simplefilter("ignore")  # the report says it where they are few
             shares = optuna.importance.get_param_importances(self._study)
             return {key: float(share) for key, share in shares.items()}
         return {}

@@ -243,6 +243,7 @@ def test_report_and_best_file_say_what_was_found(tmp_path):
     ):
         assert text in html
     assert "<b>broke</b>" not in html
+    assert "&lt;b&gt;broke&lt;/b&gt;" in html
     assert html.count("<svg") == 3 + len(SPACE)
     assert sum(study.importances().values()) == pytest.approx(1.0)
     assert not list(tmp_path.glob("running/*"))
