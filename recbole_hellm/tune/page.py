@@ -6,8 +6,9 @@ import jinja2
 from markupsafe import Markup
 
 from recbole_hellm.tune.best import command
+from recbole_hellm.tune.findings import Findings, in_short, notes
 from recbole_hellm.tune.plots import plots
-from recbole_hellm.tune.report import Findings, in_short, notes, tables
+from recbole_hellm.tune.tables import tables
 
 
 def page(found: Findings) -> str:

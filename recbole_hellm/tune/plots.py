@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from recbole_hellm.benchmark.drawing import INK, PALETTE, Plot, as_plot, canvas, style
 from recbole_hellm.benchmark.naming import entry, listing, shorten
-from recbole_hellm.tune.report import Findings
+from recbole_hellm.tune.findings import Findings
 from recbole_hellm.tune.space import Domain, label
 
 DONE, PRUNED = PALETTE[0], PALETTE[1]

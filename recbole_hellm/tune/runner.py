@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 import socket
 import statistics
@@ -21,7 +23,7 @@ from recbole_hellm.errors import HellmError
 from recbole_hellm.tune.best import write_best
 from recbole_hellm.tune.checks import config_of
 from recbole_hellm.tune.link import answerer
-from recbole_hellm.tune.study import Study, Ticket, process_name
+from recbole_hellm.tune.study import Study, Ticket
 
 MODULE = "recbole_hellm.tune.trial"
 """What runs one seed of a trial."""
@@ -111,7 +113,7 @@ def _head(ticket: Ticket) -> dict[str, Any]:
         "settings": ticket.chosen,
         "same_as": None,
         "time": now,
-        "process": process_name(),
+        "process": f"{platform.node()}:{os.getpid()}",
     }
 
 

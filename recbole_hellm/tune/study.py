@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -246,8 +245,3 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
     if search.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(search.prune_after_epochs, reduction_factor=3)
     return optuna.pruners.NopPruner()
-
-
-def process_name() -> str:
-    """Return which process runs a trial."""
-    return f"{os.uname().nodename}:{os.getpid()}"

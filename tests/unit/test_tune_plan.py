@@ -157,7 +157,7 @@ def test_the_best_settings_are_read_back_as_they_ran(plan, tmp_path):
 
 
 def test_without_optuna_the_command_says_how_to_get_it(monkeypatch, capsys):
-    for name in ("study", "report", "runner", "page", "plots"):
+    for name in ("study", "findings", "tables", "report", "runner", "page", "plots"):
         monkeypatch.delitem(sys.modules, f"recbole_hellm.tune.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["tune", "--dataset", "x", "--plan", "HeLLM-quick"]) == 2

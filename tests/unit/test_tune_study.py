@@ -11,6 +11,7 @@ import pytest
 
 from recbole_hellm.errors import ArtifactError, HellmError
 from recbole_hellm.tune import report, runner
+from recbole_hellm.tune.findings import Findings, in_short
 from recbole_hellm.tune.page import page
 from recbole_hellm.tune.plan import Plan, Search
 from recbole_hellm.tune.space import parse_space
@@ -260,8 +261,6 @@ def test_the_page_of_a_repeated_trial_and_of_seeds(tmp_path):
     study = open_study(tmp_path, trials=2, space={"kind": ["a", "b"]})
     tickets = [study.next_trial()]
     study.end(tickets[0], {**record(tickets[0]), "sd": 0.01})
-    found = report.Findings(
-        "n", study.plan, study.about, study.metric, True, tuple(study.records()), {}, tmp_path / "b"
-    )
-    assert "standard deviation 0.0100 over 1 seeds" in report.in_short(found)
+    found = Findings("n", study.plan, study.about, study.metric, True, tuple(study.records()), {}, tmp_path / "b")
+    assert "standard deviation 0.0100 over 1 seeds" in in_short(found)
     assert "0.0100" in page(found)
