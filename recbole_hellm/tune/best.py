@@ -16,6 +16,13 @@ UNNEEDED = ("checkpoint_dir", "show_progress", "state")
 """Fixed settings that are about one run, not about the model."""
 
 
+def best_of(records: list[dict[str, Any]], bigger: bool) -> dict[str, Any] | None:
+    """Return the best complete record, of equal ones the first."""
+    complete = [record for record in records if record["status"] == "complete"]
+    sign = 1 if bigger else -1
+    return max(complete, key=lambda record: sign * record["value"], default=None)
+
+
 def best_settings(plan: Plan, best: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a trial, fixed and chosen, as its first seed ran with them."""
     settings = plan.run_settings(best["settings"], plan.seeds[0])

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hellm.benchmark.wording import number
+from recbole_hellm.tune.best import best_of
 from recbole_hellm.tune.plan import Plan
-from recbole_hellm.tune.study import best_of
 
 FEW = 20
 """Complete trials below which importances are mostly noise."""

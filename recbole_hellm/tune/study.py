@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recbole_hellm.errors import ArtifactError, ConfigError
+from recbole_hellm.tune.best import best_of
 from recbole_hellm.tune.identity import what_differs
 from recbole_hellm.tune.plan import Plan
 from recbole_hellm.tune.space import choose, grid, label
@@ -29,7 +31,7 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed"
 
 @dataclass
 class Ticket:
-    """A trial that this process runs; its lock is held until :meth:`Study.end`."""
+    """A trial that this process runs, locked until :meth:`Study.end`."""
 
     trial: Trial
     chosen: dict[str, Any]
@@ -106,7 +108,7 @@ class Study:
         ticket.trial.set_user_attr("record", dict(record))
         with self.locked():
             self._tell(number, record)
-        self._lock_of(number).unlink(missing_ok=True)
+        self._clear(number)
         ticket.lock.close()
 
     def records(self) -> list[dict[str, Any]]:
@@ -175,7 +177,7 @@ class Study:
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 if trial.params:
                     self._study.enqueue_trial(dict(trial.params), user_attrs={"again": trial.number})
-            self._lock_of(trial.number).unlink(missing_ok=True)
+            self._clear(trial.number)
 
     def _tell(self, number: int, record: Mapping[str, Any]) -> None:
         state = STATES[record["status"]]
@@ -205,6 +207,12 @@ class Study:
     def _lock_of(self, number: int) -> Path:
         return self.folder / "running" / f"{number}.lock"
 
+    def _clear(self, number: int) -> None:
+        """Remove what an ended trial, or one that was killed, has in ``running``."""
+        for left in (self.folder / "running").glob(f"{number + 1}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._lock_of(number).unlink(missing_ok=True)
+
     def _is_held(self, number: int) -> bool:
         """Tell whether a living process runs a trial."""
         try:
@@ -215,13 +223,6 @@ class Study:
         except BlockingIOError:
             return True
         return False
-
-
-def best_of(records: list[dict[str, Any]], bigger: bool) -> dict[str, Any] | None:
-    """Return the best complete record, of equal ones the first."""
-    complete = [record for record in records if record["status"] == "complete"]
-    sign = 1 if bigger else -1
-    return max(complete, key=lambda record: sign * record["value"], default=None)
 
 
 def _age(trial: FrozenTrial) -> float:
