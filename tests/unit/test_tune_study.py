@@ -92,6 +92,7 @@ def test_a_kill_loses_only_the_running_trial_and_its_settings_run_again(tmp_path
         ticket = study.next_trial()
         study.end(ticket, record(ticket, 0.1))
         ticket = study.next_trial()
+        (study.folder / "running" / "2-2020").mkdir()
         print(json.dumps(ticket.chosen), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
         """,
@@ -105,6 +106,7 @@ def test_a_kill_loses_only_the_running_trial_and_its_settings_run_again(tmp_path
     assert ticket.chosen == lost
     study.end(ticket, record(ticket, 0.2))
     assert len(run_all(study)) == 6  # the lost one does not count
+    assert not list((tmp_path / "running").iterdir())
 
 
 def test_a_kill_after_the_record_loses_nothing(tmp_path):
