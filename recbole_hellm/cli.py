@@ -1,4 +1,4 @@
-"""The command ``recbole-hellm`` and its sub-commands."""
+"""The command ``recbole-hellm``: one sub-command for each thing to do, see ``recbole-hellm --help``."""
 
 from __future__ import annotations
 

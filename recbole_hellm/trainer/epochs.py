@@ -68,7 +68,7 @@ class EpochsMixin:
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train as RecBole does; same arguments and result."""
-        self.epoch_records, self._is_enough = [], False
+        self.epoch_records = []
         self._minutes = RunSpec.from_config(self.config.final_config_dict).train_minutes
         self._started, self._valid_data, self._saves = time.perf_counter(), valid_data, kwargs.get("saved", True)
         train_epoch = self._train_epoch
@@ -120,9 +120,9 @@ class EpochsMixin:
 
     def _end_in_time(self) -> None:
         """End training if that was asked for, or one more epoch, as long as those before, would end after the limit."""
-        if self._is_enough:
-            raise _Over("training is ended by its caller")
         records = getattr(self, "epoch_records", [])
+        if self._is_enough and records:  # not what a training before this one was told
+            raise _Over("training is ended by its caller")
         if not self._minutes or not records or self._started is None:
             return
         pace = (time.perf_counter() - self._started) / len(records)
