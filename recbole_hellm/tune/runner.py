@@ -46,7 +46,8 @@ def run_study(study: Study, module: str = MODULE) -> int:
     ran = 0
     with stoppable(f"finished trials are in {study.folder}; the same command goes on"):
         while (ticket := study.next_trial()) is not None:
-            say(f"[{ticket.number + 1}/{study.plan.trials}] {worded(ticket.chosen)} ... ")
+            place = len(study.records()) + 1  # a trial that was killed has a number, but no place
+            say(f"[{place}/{study.plan.trials}] trial {ticket.number + 1}: {worded(ticket.chosen)} ... ")
             record = ticket.same and _repeated(ticket, ticket.same)
             record = record or _run(study, ticket, module)
             study.end(ticket, record)

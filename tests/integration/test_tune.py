@@ -83,6 +83,7 @@ def test_a_kill_loses_only_the_running_trial(story):
     assert ran[0] == story["after_kill"][0]
     assert [record["settings"]["learning_rate"] for record in ran if record["trial"] != 2] != []
     assert sorted(record["settings"]["learning_rate"] for record in ran) == sorted(RATES)
+    assert [line.split(":")[0] for line in story["out"].splitlines()[:2]] == ["[2/3] trial 3", "[3/3] trial 4"]
     assert "2 ran now, 3 in all: all 3 trials are there" in story["out"].splitlines()
 
 
