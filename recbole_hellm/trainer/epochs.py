@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from logging import getLogger
 from typing import Any
@@ -28,8 +29,8 @@ class EpochRecord:
     """RecBole's metrics on the validation split, if it was read after this epoch."""
 
 
-class _TimeOver(Exception):
-    """No further epoch fits into the training time."""
+class _Over(Exception):
+    """No further epoch is to start; the text says why."""
 
 
 class EpochsMixin:
@@ -42,6 +43,7 @@ class EpochsMixin:
         epoch_records: A record per finished epoch.
         seconds_before: What counts as used when training starts (the stages).
         planned_epochs: Epochs that a learning-rate schedule spans where training is to end before them; ``None``: all.
+        after_validation: Gets the record of every validated epoch; where it returns true, no further epoch starts.
         best_epoch: The epoch whose weights were kept (from 1); ``None`` if nothing was validated.
     """
 
@@ -57,6 +59,8 @@ class EpochsMixin:
     epoch_records: list[EpochRecord]
     seconds_before: float = 0.0
     planned_epochs: int | None = None
+    after_validation: Callable[[EpochRecord], bool] | None = None
+    _is_enough: bool = False
     _minutes: float = 0.0
     _started: float | None = None
     _valid_data: Any = None
@@ -72,8 +76,8 @@ class EpochsMixin:
         self.__dict__["_train_epoch"] = functools.partial(self._recorded_epoch, train_epoch)
         try:
             return super().fit(train_data, valid_data, *args, **kwargs)  # type: ignore[misc]
-        except _TimeOver:
-            logger.info("training time is over after %d epochs", len(self.epoch_records))
+        except _Over as over:
+            logger.info("%s after %d epochs", over, len(self.epoch_records))
             return self.best_valid_score, self.best_valid_result
         finally:
             del self.__dict__["_train_epoch"]
@@ -110,11 +114,15 @@ class EpochsMixin:
         score, result = super()._valid_epoch(valid_data, *args, **kwargs)  # type: ignore[misc]
         if getattr(self, "epoch_records", None):
             self.epoch_records[-1].valid = {name: float(value) for name, value in result.items()}
+            if self.after_validation is not None:
+                self._is_enough = self.after_validation(self.epoch_records[-1])
         return score, result
 
     def _end_in_time(self) -> None:
-        """End training if one more epoch, as long as those before, would end after the limit."""
+        """End training if that was asked for, or one more epoch, as long as those before, would end after the limit."""
         records = getattr(self, "epoch_records", [])
+        if self._is_enough and records:  # not what a training before this one was told
+            raise _Over("training is ended by its caller")
         if not self._minutes or not records or self._started is None:
             return
         pace = (time.perf_counter() - self._started) / len(records)
@@ -122,7 +130,7 @@ class EpochsMixin:
             return
         if records[-1].valid is None and self._valid_data and self.eval_step > 0:
             self._validate_last(records[-1].epoch - 1)
-        raise _TimeOver
+        raise _Over("training time is over")
 
     def _validate_last(self, epoch_idx: int) -> None:
         score, result = self._valid_epoch(self._valid_data)
