@@ -11,6 +11,9 @@ from tqdm import tqdm
 from recbole_hellm.errors import ConfigError, DataError
 from recbole_hellm.hypergraph.structure import Hypergraph
 
+SPARE = 32
+"""Candidates proposed in float32 beyond the neighbours asked for: enough that a doubt is rare."""
+
 
 def shared_item_hypergraph(users: Tensor, items: Tensor, n_users: int, n_items: int) -> Hypergraph:
     """Join all users who took an item by one hyperedge per item.
@@ -48,7 +51,8 @@ def nearest_neighbour_hypergraph(
 
     Exact: similarities are computed in float64, ``block_rows`` items at a time (memory
     ``block_rows * n_items``), and compared as float32; among equal ones the smaller id wins, so
-    duplicated vectors have the same neighbours whatever the block size.
+    duplicated vectors have the same neighbours whatever the block size. A product in float32 leaves out those
+    that cannot be among the nearest.
 
     Args:
         modalities: One feature matrix per modality, each ``[n_items, d_m]``.
@@ -80,9 +84,9 @@ def nearest_neighbour_hypergraph(
     for m, features in enumerate(modalities):
         mask = None if present is None else present[m]
         ids, unit = _unit_rows(features, mask, n_items, m)
-        starts = range(0, ids.numel(), block_rows)
+        rough, starts = unit.float(), range(0, ids.numel(), block_rows)
         for start in tqdm(starts, desc=f"neighbours, modality {m + 1}", disable=not show_progress):
-            row, column = _block_neighbours(unit, start, min(start + block_rows, ids.numel()), k)
+            row, column = _block_neighbours(unit, rough, start, min(start + block_rows, ids.numel()), k)
             nodes.append(ids[row])
             edges.append(ids[column] + m * n_items)
     device = modalities[0].device
@@ -122,12 +126,49 @@ def _unit_rows(features: Tensor, present: Tensor | None, n_items: int, modality:
     return ids[nonzero], rows[nonzero] / norms[nonzero, None]
 
 
-def _block_neighbours(unit: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
-    """Return (row, column) pairs of the ``k`` most similar rows for rows ``start..stop``."""
-    # float64 products rounded to float32: duplicated vectors tie exactly, whatever order BLAS sums in.
-    similarity = (unit[start:stop] @ unit.T).float()
+def _block_neighbours(unit: Tensor, rough: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+    """Return (row, column) pairs of the ``k`` most similar rows for rows ``start..stop``.
+
+    A product in float32 proposes candidates, float64 decides among them; where the proposal's error bound leaves a
+    doubt, float64 decides among all.
+
+    Args:
+        unit: Unit vectors, float64 ``[n, d]``.
+        rough: The same in float32.
+        start: First row.
+        stop: Row after the last.
+        k: Neighbours of a row, itself included.
+    """
+    n = unit.shape[0]
+    if k + SPARE >= n:
+        return _all_compared(unit, torch.arange(start, stop, device=unit.device), k)
+    similarity = rough[start:stop] @ rough.T
     rows = torch.arange(start, stop, device=unit.device)
     similarity[rows - start, rows] = torch.inf  # an item is its own nearest neighbour
+    values, columns = similarity.topk(k + SPARE, dim=1)
+    columns = columns.sort(dim=1).values  # among equal similarities the smaller id wins: the sort below is stable
+    exact = torch.bmm(unit[columns], unit[start:stop].unsqueeze(2)).squeeze(2).float()
+    exact[columns == rows.unsqueeze(1)] = torch.inf
+    exact, order = exact.sort(dim=1, descending=True, stable=True)
+    columns = columns.gather(1, order)
+    # |fl(x y) - x y| <= d u |x| |y| for unit vectors in float32, u = 2^-24 (Higham 2002, 3.5), and as much for rounding
+    # the vectors themselves: whoever was not proposed lies below this.
+    others = values[:, -1] + 4 * unit.shape[1] * 2.0**-24
+    sure = exact[:, k - 1] > others.clamp(min=0)
+    keep = (exact[:, :k] > 0) & sure.unsqueeze(1)
+    row, place = keep.nonzero(as_tuple=True)
+    found = row + start, columns[row, place]
+    if bool(sure.all()):
+        return found
+    others_found = _all_compared(unit, rows[~sure], k)
+    return torch.cat([found[0], others_found[0]]), torch.cat([found[1], others_found[1]])
+
+
+def _all_compared(unit: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return (row, column) pairs of the ``k`` most similar rows, every similarity in float64."""
+    # float64 products rounded to float32: duplicated vectors tie exactly, whatever order BLAS sums in.
+    similarity = (unit[rows] @ unit.T).float()
+    similarity[torch.arange(len(rows), device=unit.device), rows] = torch.inf
     values, columns = similarity.topk(min(k, unit.shape[0]), dim=1)
     least = values[:, -1:]
     chosen = torch.zeros_like(similarity, dtype=torch.bool).scatter_(1, columns, values > 0)
@@ -138,4 +179,4 @@ def _block_neighbours(unit: Tensor, start: int, stop: int, k: int) -> tuple[Tens
         room = k - above.sum(dim=1, keepdim=True)
         chosen[crowded] = above | (tied & (tied.cumsum(dim=1) <= room))
     row, column = chosen.nonzero(as_tuple=True)
-    return row + start, column
+    return rows[row], column

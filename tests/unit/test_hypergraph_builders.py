@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_hellm.errors import ConfigError, DataError
-from recbole_hellm.hypergraph import Hypergraph, nearest_neighbour_hypergraph, shared_item_hypergraph
+from recbole_hellm.hypergraph import Hypergraph, builders, nearest_neighbour_hypergraph, shared_item_hypergraph
 
 
 def dense(graph: Hypergraph) -> torch.Tensor:
@@ -133,3 +133,25 @@ def test_all_items_missing_gives_an_empty_hypergraph():
 def test_errors_say_what_is_wrong(error, message, arguments):
     with pytest.raises(error, match=message):
         nearest_neighbour_hypergraph(**{"modalities": [torch.ones(4, 2)], "k": 2, **arguments})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from(["normal", "copies", "sparse", "near"]))
+def test_proposed_candidates_change_nothing(seed, k, kind):
+    """Of more than ``k + SPARE`` items; copies, zeros and near copies leave doubts that all comparisons settle."""
+    draw = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(90, 6, generator=draw)
+    if kind == "copies":
+        vectors = vectors[torch.randint(5, (90,), generator=draw)]
+    elif kind == "sparse":
+        vectors = vectors.clamp(min=0) * (torch.rand(90, 6, generator=draw) < 0.3)
+    elif kind == "near":
+        vectors = vectors[:1] + 1e-4 * vectors
+    unit = builders._unit_rows(vectors, None, 90, 0)[1]
+    for start in range(0, len(unit), 40):
+        stop = min(start + 40, len(unit))
+        found = builders._block_neighbours(unit, unit.float(), start, stop, k)
+        want = builders._all_compared(unit, torch.arange(start, stop), k)
+        assert sorted(zip(*(x.tolist() for x in found), strict=True)) == list(
+            zip(*(x.tolist() for x in want), strict=True)
+        )
