@@ -1,0 +1,110 @@
+"""The sizes of decoders and encoders, from their ``config.json``; no weights are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from recbole_hellm.config.specs import FeatureSpec
+from recbole_hellm.costs.shapes import DecoderShape, FeatureShape
+from recbole_hellm.llm.loading import resolve_path
+from recbole_hellm.pipeline.modalities import Modality
+from recbole_hellm.pipeline.pictures import image_encoder
+from recbole_hellm.pipeline.texts import text_encoder
+
+CHARACTERS = 4.5
+"""Characters of a token of English item text."""
+PICTURE_FLOPS = 0.8e9
+"""Operations to encode a picture with EfficientNet-lite0; others are counted by their layers."""
+PATCHES = 197
+"""Positions of a picture in a vision transformer of 16-pixel patches."""
+ENCODER_BATCH = 64
+
+
+def decoder_shape(path: str, layers: int) -> DecoderShape:
+    """Return the sizes of a decoder, from its ``config.json``.
+
+    Args:
+        path: As in ``llm_path``.
+        layers: As in ``llm_layers``.
+    """
+    where = resolve_path(path)
+    folder = Path(where)
+    if folder.is_dir():
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    else:
+        from transformers import AutoConfig
+
+        found = AutoConfig.from_pretrained(where).to_dict()
+    found = {**found, **(found.get("text_config") or {})}
+    width, heads = int(found["hidden_size"]), int(found.get("num_attention_heads") or 1)
+    has = int(found.get("num_hidden_layers") or 0)
+    return DecoderShape(
+        width=width,
+        layers=has if layers == -1 else min(layers, has),
+        heads=heads,
+        kv_heads=int(found.get("num_key_value_heads") or heads),
+        head_width=int(found.get("head_dim") or width // heads),
+        inner=int(found.get("intermediate_size") or 4 * width),
+        vocabulary=int(found.get("vocab_size") or 0),
+        stored_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0,
+    )
+
+
+def linear_widths(decoder: DecoderShape, name: str) -> tuple[int, int]:
+    """Return input and output width of a module of a layer, by its usual name (``lora_targets``)."""
+    queries, keys = decoder.heads * decoder.head_width, decoder.kv_heads * decoder.head_width
+    widths = {
+        "q_proj": (decoder.width, queries),
+        "k_proj": (decoder.width, keys),
+        "v_proj": (decoder.width, keys),
+        "o_proj": (queries, decoder.width),
+        "down_proj": (decoder.inner, decoder.width),
+    }
+    return widths.get(name, (decoder.width, decoder.inner))
+
+
+def feature_shape(spec: FeatureSpec, modality: Modality, item_file: Path) -> FeatureShape:
+    """Return the sizes of an item feature, from the head of its array or the settings of its encoder.
+
+    Args:
+        spec: Settings.
+        modality: Where its vectors come from.
+        item_file: RecBole's ``.item`` file, whose size tells how long the texts are.
+    """
+    if modality.path is not None:
+        return FeatureShape(modality.name, _array_width(modality.path))
+    if modality.origin == "numbers":
+        return FeatureShape(modality.name, 1)
+    if modality.origin == "image":
+        encoder = image_encoder(spec)
+        layers, memory = _encoder(encoder, PATCHES)
+        return FeatureShape("image", encoder.dim, layers * PATCHES or PICTURE_FLOPS, memory)
+    encoder = text_encoder(spec)
+    lines = max(1, sum(1 for _ in item_file.open("rb")) - 1)
+    tokens = min(spec.text_max_tokens, max(1, round(item_file.stat().st_size / lines / CHARACTERS)))
+    layers, memory = _encoder(encoder, spec.text_max_tokens)
+    return FeatureShape("text", encoder.dim, layers * tokens, memory)
+
+
+def _encoder(encoder: Any, tokens: int) -> tuple[float, int]:
+    """Return operations per token and bytes of a Hugging Face encoder; zeros for one without layers."""
+    file = Path(getattr(encoder, "path", "")) / "config.json"
+    if not file.is_file():
+        return 0.0, 0
+    shape = decoder_shape(str(file.parent.resolve()), -1)
+    # An encoder's feed-forward part has two matrices, a decoder's three.
+    weights = shape.layers * (shape.layer_weights - shape.width * shape.inner)
+    memory = 4 * (weights + shape.vocabulary * shape.width) + 4 * ENCODER_BATCH * tokens * (3 * shape.inner)
+    return 2.0 * weights, memory
+
+
+def _array_width(path: Path) -> int:
+    if path.suffix == ".npy":
+        return int(np.load(path, mmap_mode="r").shape[-1])
+    with safe_open(path, framework="np") as file:
+        return int(file.get_slice(next(iter(file.keys()))).get_shape()[-1])
