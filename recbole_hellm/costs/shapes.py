@@ -141,6 +141,7 @@ class FeatureShape:
         name: Modality.
         width: Numbers of a vector.
         flops: Operations to encode an item; 0 where an array is read.
+        bf16: Whether the encoder computes in bf16.
         encoder_bytes: Weights and activations of the encoder.
     """
 
@@ -148,6 +149,7 @@ class FeatureShape:
     width: int
     flops: float = 0.0
     encoder_bytes: int = 0
+    bf16: bool = False
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,13 @@ def features_cost(data: DataShape, features: tuple[FeatureShape, ...]) -> StageC
     """Return what reading or encoding the item features costs; encodings kept from earlier runs save the encoding."""
     vectors = data.n_items * sum(feature.width for feature in features) * FLOAT
     encoder = max((feature.encoder_bytes for feature in features), default=0)
-    flops = data.n_items * sum(feature.flops for feature in features)
+    narrow = data.n_items * sum(feature.flops for feature in features if feature.bf16)
+    wide = data.n_items * sum(feature.flops for feature in features if not feature.bf16)
     return StageCost(
         "features",
         held={"item features": vectors},
         own={"encoder": encoder, "vectors being aligned": (ENCODER_ITEM - 1) * vectors},
-        work=Work(flops=flops, moved=2 * ENCODER_ITEM * vectors),
+        work=Work(decoder_flops=narrow, flops=wide, moved=2 * ENCODER_ITEM * vectors, bf16=True),
         about=", ".join(f"{feature.name} [I, {feature.width}]" for feature in features),
     )
 

@@ -49,10 +49,8 @@ def estimate_run(
     from recbole_hellm.estimate.cached import reused_stages
     from recbole_hellm.estimate.planning import estimate
     from recbole_hellm.estimate.sizes import run_shape
-    from recbole_hellm.quick_start import ensure_prepared
 
     config = HellmConfig(None, None, config_file_list, config_dict, argv)
-    ensure_prepared(config)
     resolve_batches(config)
     run = run_shape(config)
     wanted = {"features": run.features, "graph": run.graph and not run.graph_is_model, "sequence": run.sequence}

@@ -83,12 +83,12 @@ def feature_shape(spec: FeatureSpec, modality: Modality, item_file: Path) -> Fea
     if modality.origin == "image":
         encoder = image_encoder(spec)
         layers, memory = _encoder(encoder, PATCHES)
-        return FeatureShape("image", encoder.dim, layers * PATCHES or PICTURE_FLOPS, memory)
+        return FeatureShape("image", encoder.dim, layers * PATCHES or PICTURE_FLOPS, memory, _bf16(encoder))
     encoder = text_encoder(spec)
     lines = max(1, sum(1 for _ in item_file.open("rb")) - 1)
     tokens = min(spec.text_max_tokens, max(1, round(item_file.stat().st_size / lines / CHARACTERS)))
     layers, memory = _encoder(encoder, spec.text_max_tokens)
-    return FeatureShape("text", encoder.dim, layers * tokens, memory)
+    return FeatureShape("text", encoder.dim, layers * tokens, memory, _bf16(encoder))
 
 
 def _encoder(encoder: Any, tokens: int) -> tuple[float, int]:
@@ -101,6 +101,10 @@ def _encoder(encoder: Any, tokens: int) -> tuple[float, int]:
     weights = shape.layers * (shape.layer_weights - shape.width * shape.inner)
     memory = 4 * (weights + shape.vocabulary * shape.width) + 4 * ENCODER_BATCH * tokens * (3 * shape.inner)
     return 2.0 * weights, memory
+
+
+def _bf16(encoder: Any) -> bool:
+    return getattr(encoder, "precision", "") == "bfloat16"
 
 
 def _array_width(path: Path) -> int:

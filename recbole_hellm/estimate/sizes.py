@@ -85,6 +85,8 @@ def data_shape(config: Any) -> DataShape:
         DataError: If the columns cannot be read.
     """
     file = Path(config["data_path"]) / f"{config['dataset']}.inter"
+    if not file.is_file():
+        raise DataError(f"{file} does not exist: run 'recbole-hellm prepare {config['dataset']}', or set data_path")
     user, item, separator = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["field_separator"]
     try:
         with file.open(encoding=config["encoding"] or "utf-8") as handle:
