@@ -9,6 +9,7 @@ from recbole_hellm.costs.choose import Change, halves
 from recbole_hellm.costs.shapes import EvaluationShape, RunShape
 from recbole_hellm.costs.stages import data_cost, features_cost, graph_cost, sequence_cost
 from recbole_hellm.costs.tuning import (
+    AT_THE_END,
     evaluation_cost,
     graph_training_cost,
     tuning_cost,
@@ -44,7 +45,9 @@ def run_costs(run: RunShape) -> list[StageCost]:
         training = graph_training_cost(run.data, run.graph)
     if training is not None:
         validated = sum(evaluation.own.values()) > sum(training.own.values())
-        costs.append(replace(training, own=evaluation.own) if validated else training)
+        passes = run.evaluation.validations / AT_THE_END
+        work = training.work.plus(evaluation.work.times(passes)) if training.work and evaluation.work else None
+        costs.append(replace(training, own=evaluation.own if validated else training.own, work=work))
     return [*costs, evaluation]
 
 
@@ -60,7 +63,7 @@ def peak(run: RunShape, base: int) -> int:
 
 def _evaluation(run: RunShape, value: int) -> RunShape:
     rows = value if run.data.sequential else max(1, value // run.data.n_items)
-    return replace(run, evaluation=EvaluationShape(rows, run.evaluation.times, run.evaluation.sorts))
+    return replace(run, evaluation=EvaluationShape(rows, run.evaluation.validations, run.evaluation.sorts))
 
 
 def _tuned(field: str) -> Callable[[RunShape, int], RunShape]:

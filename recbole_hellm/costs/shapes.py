@@ -219,6 +219,8 @@ class TuneShape:
     prefix: int
     prefix_context: int
     """Numbers of the graph context that enters the prefix; 0: none."""
+    prefix_rank: int
+    """Width the graph vectors are reduced to before; 0: not at all."""
     text_tokens: int
     """Prompt tokens around the slots."""
     all_targets: bool
@@ -240,16 +242,17 @@ class TuneShape:
         if self.prefix and layers:
             context = self.prefix_context
             mlps = 2 * (context * context + context + context * width + width + width) if context else 0
+            mlps += self.graph_width * self.prefix_rank if context else 0
             prefix = 2 * layers * self.prefix * width + 2 * width + mlps
         return n_items * width + slots + prefix + self.lora_weights
 
 
 @dataclass(frozen=True)
 class EvaluationShape:
-    """Validation and test: ``rows`` users at a time, ``times`` passes over them."""
+    """Validation and test: ``rows`` users at a time, and how often validation is read while the model trains."""
 
     rows: int
-    times: int
+    validations: int
     sorts: bool = False
     """Whether a metric sorts the whole ranking (GAUC)."""
 

@@ -22,6 +22,8 @@ LOGIT = {True: 16, False: 12}
 """Bytes of a logit in training, by whether the product is bf16: it, its fp32 copy, log-softmax, gradients."""
 SCORED = 0.5
 """Share of the positions that are scored when the graph prefix ends at a random one of them."""
+AT_THE_END = 2
+"""Rankings after training: validation and test."""
 PASS_ROWS = 128
 """Rows the model scores in one pass."""
 SCORE = 9
@@ -117,11 +119,11 @@ def score_memory(n_items: int, spec: EvaluationShape) -> int:
 
 
 def evaluation_cost(run: RunShape) -> StageCost:
-    """Return what ranking costs: the scores of a batch of users, and the pass of the model that makes them."""
+    """Return what ranking validation and test once costs: the scores of a batch of users, and the pass of the model."""
     data, tune, spec = run.data, run.tune, run.evaluation
     tested, own, work = data.tested, {"scores [B, I] and their ranking": 0}, Work(steps=0)
     rows = min(spec.rows, tested.rows)
-    own["scores [B, I] and their ranking"] = score_memory(data.n_items, EvaluationShape(rows, 1, spec.sorts))
+    own["scores [B, I] and their ranking"] = score_memory(data.n_items, EvaluationShape(rows, 0, spec.sorts))
     width = run.graph.width if run.graph_is_model and run.graph else 0
     if tune is not None:
         width, length = tune.decoder.width, tested.longest
@@ -138,8 +140,8 @@ def evaluation_cost(run: RunShape) -> StageCost:
     return StageCost(
         "evaluation",
         own=own,
-        work=work.times(spec.times),
-        about=f"at most {spec.times} passes over {tested.rows:,} users",
+        work=work.times(AT_THE_END),
+        about=f"{AT_THE_END} x {tested.rows:,} users",
     )
 
 

@@ -61,7 +61,7 @@ def resolve_batches(config: Any) -> None:
     budget = None if free is None else int(SHARE * free)
     if train and run.tune is not None and not run.tune.rows_at_once and budget is not None:
         wanted = run.tune.batch_size
-        small = replace(run, evaluation=EvaluationShape(1, run.evaluation.times, run.evaluation.sorts))
+        small = replace(run, evaluation=EvaluationShape(1, run.evaluation.validations, run.evaluation.sorts))
         rows = largest_that_fits(wanted, lambda n: _fits(small, "train_rows_at_once", n, budget))
         if rows < wanted:
             _set(config, "train_rows_at_once", rows)
@@ -98,4 +98,4 @@ def _fits(run: RunShape, setting: str, rows: int, budget: int) -> bool:
 
 def _fits_users(run: RunShape, users: int, budget: int) -> bool:
     spec = run.evaluation
-    return peak_bytes(replace(run, evaluation=EvaluationShape(users, spec.times, spec.sorts))) <= budget
+    return peak_bytes(replace(run, evaluation=EvaluationShape(users, spec.validations, spec.sorts))) <= budget

@@ -54,7 +54,7 @@ def run_shape(config: Any) -> RunShape:
     rows = int(config["eval_batch_size"])
     evaluation = EvaluationShape(
         rows=rows if data.sequential else max(1, rows // data.n_items),
-        times=2 + (epochs // step if step else 0),
+        validations=epochs // step if step else 0,
         sorts=any(metric.lower() == "gauc" for metric in config["metrics"]),
     )
     run = RunShape(data, (), None, None, None, evaluation)
@@ -145,6 +145,7 @@ def tune_shape(config: Any) -> TuneShape:
         lora_weights=decoder.layers * sum(lora.r * sum(linear_widths(decoder, name)) for name in lora.targets),
         prefix=prefix.len if decoder.layers else 0,
         prefix_context=(prefix.rank or graph_width) ** 2 if prefix.graph else 0,
+        prefix_rank=prefix.rank if prefix.graph else 0,
         text_tokens=1 + (TEMPLATE_TOKENS if PromptSpec.from_config(settings).template != "none" else 0),
         all_targets=tune.targets == "all",
         bf16=decoder.layers > 0 and use_bf16(llm.precision, config["device"]),

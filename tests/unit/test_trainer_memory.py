@@ -96,7 +96,7 @@ def test_ranks_and_metrics_are_equal_in_parts(toy, monkeypatch, model, masked, w
     metrics = {"metrics": ["Recall", "NDCG", "MRR", "GAUC", "ItemCoverage"], "topk": [3, 5]}
     rows = 16 if model == "HeLLM" else 16 * 21
     built = build(model, toy(eval_batch_size=rows, mask_history=masked, **metrics))
-    built.trainer._known = None
+    built.trainer.eval_collector.data_collect(built.train)  # as fit does: the coverage counts items
     whole = built.trainer.evaluate(built.test, load_best_model=False)
     ranks, sizes = dict(built.trainer.ranks), []
     if where == "model":
