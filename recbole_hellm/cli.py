@@ -1,4 +1,4 @@
-"""The command ``recbole-hellm``: prepare, inspect, signal, encode, estimate, models, train, compare, report, ablate, verify."""
+"""The command ``recbole-hellm``: one sub-command for each thing to do, see ``recbole-hellm --help``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if argv is None else argv)
     options, rest = parser.parse_known_args(given)
-    if options.command not in ("train", *benchmark.TAKE_SETTINGS, *features.TAKE_SETTINGS, *estimate.TAKE_SETTINGS) and rest:
+    if (
+        options.command not in ("train", *benchmark.TAKE_SETTINGS, *features.TAKE_SETTINGS, *estimate.TAKE_SETTINGS)
+        and rest
+    ):
         parser.error(f"unknown argument {rest[0]!r} of {options.command}")
     options.given = given
     logging.basicConfig(level=logging.INFO, format="%(message)s")

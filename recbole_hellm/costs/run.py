@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from recbole_hellm.costs.choose import Change, halves
 from recbole_hellm.costs.shapes import EvaluationShape, RunShape
@@ -29,7 +30,7 @@ def run_costs(run: RunShape) -> list[StageCost]:
     data = data_cost(run.data)
     if run.tune is not None:
         held = {**data.held, **weights_memory(run.tune, run.data.n_items)}
-        data = replace(data, held=held, own={**data.own, "weight file": run.tune.decoder.stored_bytes})
+        data = replace(data, held=held)
     costs = [data]
     if run.features:
         costs.append(features_cost(run.data, run.features))
@@ -68,14 +69,16 @@ def _evaluation(run: RunShape, value: int) -> RunShape:
 
 def _tuned(field: str) -> Callable[[RunShape, int], RunShape]:
     def change(run: RunShape, value: int) -> RunShape:
-        return run if run.tune is None else replace(run, tune=replace(run.tune, **{field: value}))
+        values: dict[str, Any] = {field: value}
+        return run if run.tune is None else replace(run, tune=replace(run.tune, **values))
 
     return change
 
 
 def _graph(field: str) -> Callable[[RunShape, int], RunShape]:
     def change(run: RunShape, value: int) -> RunShape:
-        return run if run.graph is None else replace(run, graph=replace(run.graph, **{field: value}))
+        values: dict[str, Any] = {field: value}
+        return run if run.graph is None else replace(run, graph=replace(run.graph, **values))
 
     return change
 

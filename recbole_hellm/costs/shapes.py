@@ -193,8 +193,6 @@ class DecoderShape:
     head_width: int
     inner: int
     vocabulary: int
-    stored_bytes: int = 0
-    """Bytes of its weight file, which is mapped into memory while it is loaded."""
 
     @property
     def layer_weights(self) -> int:

@@ -8,13 +8,21 @@ from __future__ import annotations
 import math
 
 from recbole_hellm.costs.shapes import DataShape, DecoderShape, EvaluationShape, GraphShape, RunShape, TuneShape
-from recbole_hellm.costs.stages import ADAM, BACKWARD, FLOAT, PASSES_ADAM, graph_memory, graph_step
-from recbole_hellm.costs.stages import neighbour_memory, neighbour_work
+from recbole_hellm.costs.stages import (
+    ADAM,
+    BACKWARD,
+    FLOAT,
+    PASSES_ADAM,
+    graph_memory,
+    graph_step,
+    neighbour_memory,
+    neighbour_work,
+)
 from recbole_hellm.costs.work import StageCost, Work
 
 WIDE, INNER = 32, 16
 """Bytes kept for the backward pass per token and layer, times D and F, with bf16 products: residual stream and norms in
-fp32, projections in bf16, LoRA's share. Fits SmolLM2-135M with LoRA on its MLP (32 rows of 24 tokens) at 4 to 30 layers.
+fp32, projections in bf16, LoRA's share. Fits SmolLM2-135M, LoRA on its MLP, 32 rows of 24 tokens, 4 to 30 layers.
 """
 FP32 = 1.5
 """The same with fp32 products, relative to bf16."""

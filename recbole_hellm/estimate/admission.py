@@ -75,7 +75,9 @@ def resolve_batches(config: Any) -> None:
             rows = largest_that_fits(MOST_USERS, lambda n: _fits_users(run, n, budget))
         _set(config, "eval_batch_size", rows * (1 if run.data.sequential else run.data.n_items))
         told = size(free) if free is not None else "unknown"
-        logger.info("eval_batch_size=auto: %d, that is %d users at a time; %s free", config["eval_batch_size"], rows, told)
+        logger.info(
+            "eval_batch_size=auto: %d, that is %d users at a time; %s free", config["eval_batch_size"], rows, told
+        )
 
 
 def _set(config: Any, key: str, value: int) -> None:

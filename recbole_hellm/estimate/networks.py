@@ -51,7 +51,6 @@ def decoder_shape(path: str, layers: int) -> DecoderShape:
         head_width=int(found.get("head_dim") or width // heads),
         inner=int(found.get("intermediate_size") or 4 * width),
         vocabulary=int(found.get("vocab_size") or 0),
-        stored_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0,
     )
 
 

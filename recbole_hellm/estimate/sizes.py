@@ -97,7 +97,9 @@ def data_shape(config: Any) -> DataShape:
         counts = table[wanted[0]].value_counts().value_counts()
         n_items = int(table[wanted[1]].cat.categories.size)
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{file} cannot be counted: {' '.join(str(error).split())}; check its header and rows") from error
+        raise DataError(
+            f"{file} cannot be counted: {' '.join(str(error).split())}; check its header and rows"
+        ) from error
     chosen = (config["load_col"] or {}).get("inter") if isinstance(config["load_col"], dict) else None
     listed = [kinds.get(name, "token") for name in (chosen or kinds) if name != user]
     leave = {"valid_and_test": 2, "test_only": 1, "valid_only": 1}
@@ -161,4 +163,6 @@ def _graph_features(config: Any) -> tuple[FeatureShape, ...]:
         return ()
     spec, folder = FeatureSpec.from_config(settings), Path(config["data_path"])
     item_file = folder / f"{config['dataset']}.item"
-    return tuple(feature_shape(spec, found, item_file) for found in find_modalities(spec, item_file, folder / "features"))
+    return tuple(
+        feature_shape(spec, found, item_file) for found in find_modalities(spec, item_file, folder / "features")
+    )

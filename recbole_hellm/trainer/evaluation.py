@@ -11,8 +11,8 @@ from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.trainer.epochs import EpochsMixin
-from recbole_hellm.trainer.memory import MemoryMixin
 from recbole_hellm.trainer.known_items import KnownItems, known_items
+from recbole_hellm.trainer.memory import MemoryMixin
 
 Columns = dict[str, np.ndarray]
 
@@ -98,7 +98,7 @@ class EvaluationMixin:
 
 
 def with_ranks(trainer_class: type) -> type:
-    """Return ``trainer_class`` with :class:`MemoryMixin`, :class:`EvaluationMixin` and :class:`EpochsMixin` in front."""
+    """Return ``trainer_class`` with the mixins of memory, evaluation and epochs in front."""
     if issubclass(trainer_class, EvaluationMixin):
         return trainer_class
     parts = (MemoryMixin, EvaluationMixin, EpochsMixin, trainer_class)

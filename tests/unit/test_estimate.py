@@ -43,7 +43,9 @@ def test_sizes_are_those_of_what_is_built(toy, changes):
     assert (run.data.n_users, run.data.n_items) == (dataset.user_num, dataset.item_num)
     assert run.data.prefixes.rows == len(dataset.inter_feat)
     assert run.data.prefixes.tokens == int(dataset.inter_feat["item_length"].sum())
-    assert run.data.windows.rows == sum(len(rows) for rows in TrainBatches(built.train, True, torch.Generator()).batches)
+    assert run.data.windows.rows == sum(
+        len(rows) for rows in TrainBatches(built.train, True, torch.Generator()).batches
+    )
     assert run.data.tested.rows == len(built.test._dataset)
     assert run.data.n_train == 40 * 6
     assert [feature.width for feature in run.features] == ([256, 8] if "graph" in built.model.needs else [])
@@ -217,12 +219,12 @@ def test_the_answer_in_words():
     )
     found = Estimate("M", "d", stages, 2 * 2**30, ("a=1", "b=2"), 2**30, 2)
     lines = str(found).splitlines()
-    assert [line.split() for line in lines[:5]] == [
-        "M on d, times with 2 threads".split(),
-        "stage memory time most of it".split(),
-        "graph 1.0 GB reused 2 x 3 steps graphs 0 MB".split(),
-        "training 3.0 GB 1 h 06 min at most 9 steps logits 2.0 GB".split(),
-        "all 3.0 GB 1 h 06 min".split(),
+    assert [" ".join(line.split()) for line in lines[:5]] == [
+        "M on d, times with 2 threads",
+        "stage memory time most of it",
+        "graph 1.0 GB reused 2 x 3 steps graphs 0 MB",
+        "training 3.0 GB 1 h 06 min at most 9 steps logits 2.0 GB",
+        "all 3.0 GB 1 h 06 min",
     ]
     verdict = "does not fit in 2.0 GB free: training needs 3.0 GB (logits 2.0 GB); the setting that helps: a=1 b=2 "
     assert lines[5:] == [verdict + "(then 1.0 GB)"]

@@ -153,5 +153,7 @@ def test_rows_at_once_is_kept_to_from_the_start(toy, monkeypatch):
 def test_a_model_that_cannot_be_halved_says_what_to_lower(toy, monkeypatch):
     built = build("MMHCL", toy(train_batch_size=16))
     monkeypatch.setattr(built.model, "calculate_loss", only_up_to(3, built.model.calculate_loss, []))
-    with pytest.raises(HellmError, match=r"^training: memory does not suffice \(.*lower setting 'train_batch_size', now 16"):
+    with pytest.raises(
+        HellmError, match=r"^training: memory does not suffice \(.*lower setting 'train_batch_size', now 16"
+    ):
         built.trainer.fit(built.train, None, saved=False)
