@@ -13,11 +13,15 @@ from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.errors import HellmError
+from recbole_hellm.results import give_back_memory
 
 logger = getLogger(__name__)
 
 _WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed")
 """What torch says: of the processor's memory, and of a GPU's in some versions and libraries."""
+
+GIVE_BACK = 32
+"""Batches after which freed memory is given back to the system."""
 
 
 def is_memory_error(error: BaseException) -> bool:
@@ -100,6 +104,7 @@ class Halving:
 def free_memory() -> None:
     """Give back what is no longer referred to."""
     gc.collect()
+    give_back_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -131,6 +136,7 @@ class MemoryMixin:
         self.ranked = Halving("evaluation", "eval_batch_size")
         self.trained = Halving("training", "train_rows_at_once", most)
         self.eval_collector = _Collected(config)
+        self._batches = 0
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         """Score and collect a batch part by part; RecBole, which would collect what is returned, gets no scores."""
@@ -197,6 +203,9 @@ class MemoryMixin:
                 free_memory()
                 torch.set_rng_state(random)
                 self.trained.halve(attempted, failed)
+        self._batches += 1
+        if self._batches % GIVE_BACK == 0:
+            give_back_memory()
         for parameter, gradient in zip(trained, earlier, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
