@@ -15,17 +15,17 @@ from recbole_hellm.costs.work import Work
 
 DECODER = 0.5
 """Share of the product rate that the language model's layers and head reach."""
-PRODUCTS = 0.5
+PRODUCTS = 0.6
 """Share of the fp32 rate of other products: contrast, SASRec with its scores."""
 DOUBLE = 0.35
 """Share of the fp32 rate of products in fp64, of which half the numbers fit into a register."""
 MOVED = 0.5
 """Share of the copy rate of element-wise passes."""
-GATHERED = 0.5
+GATHERED = 0.8
 """Share of the copy rate of sums over neighbours: vectors are read from all over memory."""
 SCORES = 1.2e8
 """Scores ranked per second and thread: mask, rank of the target, RecBole's best k and matrix of targets."""
-ROWS = 1.0e5
+ROWS = 7.0e4
 """Interactions read, cut and sorted by RecBole per second, on one thread whatever there are."""
 STEP = 0.01
 """Seconds of Python a step takes."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from recbole_hellm.costs.shapes import DataShape, FeatureShape, GraphShape, SequenceShape
+from recbole_hellm.costs.rows import DataShape
+from recbole_hellm.costs.shapes import FeatureShape, GraphShape, SequenceShape
 from recbole_hellm.costs.work import StageCost, Work
 
 FLOAT, DOUBLE, INT = 4, 8, 8

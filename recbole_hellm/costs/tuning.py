@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from recbole_hellm.costs.shapes import DataShape, DecoderShape, EvaluationShape, GraphShape, RunShape, TuneShape
+from recbole_hellm.costs.rows import DataShape
+from recbole_hellm.costs.shapes import DecoderShape, EvaluationShape, GraphShape, RunShape, TuneShape
 from recbole_hellm.costs.stages import (
     ADAM,
     BACKWARD,

@@ -19,16 +19,8 @@ from recbole_hellm.config.specs import (
     RunSpec,
     SequenceSpec,
 )
-from recbole_hellm.costs.shapes import (
-    DataShape,
-    EvaluationShape,
-    FeatureShape,
-    GraphShape,
-    Lengths,
-    RunShape,
-    SequenceShape,
-    TuneShape,
-)
+from recbole_hellm.costs.rows import DataShape, Lengths
+from recbole_hellm.costs.shapes import EvaluationShape, FeatureShape, GraphShape, RunShape, SequenceShape, TuneShape
 from recbole_hellm.errors import DataError
 from recbole_hellm.estimate.networks import decoder_shape, feature_shape, linear_widths
 from recbole_hellm.llm.precision import use_bf16
@@ -65,17 +57,19 @@ def run_shape(config: Any) -> RunShape:
     if not issubclass(kind, HeLLM):
         return run
     tune, prefix = FinetuneSpec.from_config(settings), PrefixSpec.from_config(settings)
-    features, graph, sequence = (), None, None
+    features: tuple[FeatureShape, ...] = ()
+    stage: GraphShape | None = None
+    sequence: SequenceShape | None = None
     if tune.graph_vectors or (prefix.len > 0 and prefix.graph):
         features, trained = _graph_features(config), PretrainSpec.from_config(settings)
-        graph = graph_shape(settings, features, trained.epochs, trained.batch_size)
+        stage = graph_shape(settings, features, trained.epochs, trained.batch_size)
     if SequenceSpec.from_config(settings).vectors:
         spec = SequenceSpec.from_config(settings)
         sequence = SequenceShape(
             spec.embedding_size, spec.n_layers, spec.n_heads, spec.inner_size, spec.epochs, spec.batch_size
         )
     alone = RunSpec.from_config(settings).only_pretrains
-    return RunShape(data, features, graph, sequence, None if alone else tune_shape(config), evaluation)
+    return RunShape(data, features, stage, sequence, None if alone else tune_shape(config), evaluation)
 
 
 def data_shape(config: Any) -> DataShape:
@@ -136,8 +130,9 @@ def graph_shape(settings: Any, features: tuple[FeatureShape, ...], epochs: int, 
 def tune_shape(config: Any) -> TuneShape:
     """Return the sizes of stage 2."""
     settings = config.final_config_dict
-    llm, lora, prefix = (kind.from_config(settings) for kind in (BackboneSpec, LoraSpec, PrefixSpec))
-    tune, graph, sequence = (kind.from_config(settings) for kind in (FinetuneSpec, GraphSpec, SequenceSpec))
+    llm, lora = BackboneSpec.from_config(settings), LoraSpec.from_config(settings)
+    prefix, tune = PrefixSpec.from_config(settings), FinetuneSpec.from_config(settings)
+    graph, sequence = GraphSpec.from_config(settings), SequenceSpec.from_config(settings)
     decoder = decoder_shape(llm.path, llm.layers)
     graph_width, sequence_width = graph.embedding_size, sequence.embedding_size if sequence.vectors else 0
     return TuneShape(

@@ -21,14 +21,13 @@ from recbole_hellm.costs.efficiency import (
     seconds,
 )
 from recbole_hellm.costs.free_memory import available_bytes
+from recbole_hellm.costs.rows import DataShape, Lengths
 from recbole_hellm.costs.run import candidates, changed, peak, run_costs
 from recbole_hellm.costs.shapes import (
-    DataShape,
     DecoderShape,
     EvaluationShape,
     FeatureShape,
     GraphShape,
-    Lengths,
     RunShape,
     SequenceShape,
     TuneShape,
