@@ -38,6 +38,8 @@ def run_costs(run: RunShape) -> list[StageCost]:
         costs.append(graph_cost(run.data, run.graph))
     if run.sequence is not None:
         costs.append(sequence_cost(run.data, run.sequence))
+    if run.only_stages:
+        return costs
     evaluation = evaluation_cost(run)
     training = None
     if run.tune is not None:

@@ -141,3 +141,5 @@ class RunShape:
     evaluation: EvaluationShape
     graph_is_model: bool = False
     """Whether stage 1 is the trained model itself (MMHCL)."""
+    only_stages: bool = False
+    """Whether the run ends after its stages: the model is built, but neither trained nor evaluated."""

@@ -49,27 +49,30 @@ def run_shape(config: Any) -> RunShape:
         validations=epochs // step if step else 0,
         sorts=any(metric.lower() == "gauc" for metric in config["metrics"]),
     )
-    run = RunShape(data, (), None, None, None, evaluation)
     if issubclass(kind, MMHCL):
         features = _graph_features(config)
         graph = graph_shape(settings, features, epochs, int(config["train_batch_size"]))
         return RunShape(data, features, graph, None, None, evaluation, graph_is_model=True)
-    if not issubclass(kind, HeLLM):
-        return run
+    if issubclass(kind, HeLLM):
+        return _hellm_shape(config, data, evaluation)
+    return RunShape(data, (), None, None, None, evaluation)
+
+
+def _hellm_shape(config: Any, data: DataShape, evaluation: EvaluationShape) -> RunShape:
+    settings = config.final_config_dict
     tune, prefix = FinetuneSpec.from_config(settings), PrefixSpec.from_config(settings)
+    spec, trained = SequenceSpec.from_config(settings), PretrainSpec.from_config(settings)
     features: tuple[FeatureShape, ...] = ()
-    stage: GraphShape | None = None
+    graph: GraphShape | None = None
     sequence: SequenceShape | None = None
     if tune.graph_vectors or (prefix.len > 0 and prefix.graph):
-        features, trained = _graph_features(config), PretrainSpec.from_config(settings)
-        stage = graph_shape(settings, features, trained.epochs, trained.batch_size)
-    if SequenceSpec.from_config(settings).vectors:
-        spec = SequenceSpec.from_config(settings)
-        sequence = SequenceShape(
-            spec.embedding_size, spec.n_layers, spec.n_heads, spec.inner_size, spec.epochs, spec.batch_size
-        )
+        features = _graph_features(config)
+        graph = graph_shape(settings, features, trained.epochs, trained.batch_size)
+    if spec.vectors:
+        sizes = (spec.embedding_size, spec.n_layers, spec.n_heads, spec.inner_size, spec.epochs, spec.batch_size)
+        sequence = SequenceShape(*sizes)
     alone = RunSpec.from_config(settings).only_pretrains
-    return RunShape(data, features, stage, sequence, None if alone else tune_shape(config), evaluation)
+    return RunShape(data, features, graph, sequence, tune_shape(config), evaluation, only_stages=alone)
 
 
 def data_shape(config: Any) -> DataShape:

@@ -1,4 +1,4 @@
-"""Memory and operations against values worked out by hand, and free memory from made-up system files."""
+"""Memory and operations against values worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,6 @@ from recbole_hellm.costs.efficiency import (
     Machine,
     seconds,
 )
-from recbole_hellm.costs.free_memory import available_bytes
 from recbole_hellm.costs.rows import DataShape, Lengths
 from recbole_hellm.costs.run import candidates, changed, peak, run_costs
 from recbole_hellm.costs.shapes import (
@@ -195,6 +194,7 @@ def test_a_run_has_its_parts_in_order():
     names = ["data and model", "features", "graph", "sequence", "training", "evaluation"]
     assert [cost.name for cost in run_costs(RUN)] == names
     assert weights_memory(TUNE, 1_000_001)["language model"] == 4 * SMOL.weights
+    assert [cost.name for cost in run_costs(replace(RUN, only_stages=True))] == names[:4]
     alone = replace(RUN, graph_is_model=True, sequence=None, tune=None)
     assert [cost.name for cost in run_costs(alone)] == ["data and model", "features", "training", "evaluation"]
 
@@ -238,52 +238,6 @@ def test_halves_are_powers_of_two():
     assert halves(64, 8) == [32, 16, 8]
     assert halves(7) == [4, 2, 1]
     assert halves(1) == []
-
-
-def system(root, files):
-    for path, text in {"proc/meminfo": "MemTotal: 100 kB\nMemAvailable:   50 kB\n", **files}.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
-    return root
-
-
-def test_free_memory_without_control_groups(tmp_path):
-    assert available_bytes(system(tmp_path, {})) == 50 * 1024
-    assert available_bytes(tmp_path / "nothing") is None
-
-
-def test_free_memory_under_version_2_counts_the_groups_above(tmp_path):
-    files = {
-        "proc/self/cgroup": "0::/a/b\n",
-        "sys/fs/cgroup/a/b/memory.max": "max\n",
-        "sys/fs/cgroup/a/b/memory.current": "10000\n",
-        "sys/fs/cgroup/a/memory.max": "40000\n",
-        "sys/fs/cgroup/a/memory.current": "30000\n",
-        "sys/fs/cgroup/a/memory.stat": "anon 20000\ninactive_file 4000\nactive_file 6000\n",
-    }
-    assert available_bytes(system(tmp_path, files)) == 14_000
-
-
-def test_free_memory_in_a_container_whose_group_lies_outside_of_what_it_sees(tmp_path):
-    files = {
-        "proc/self/cgroup": "0::/docker/123\n",
-        "sys/fs/cgroup/memory.max": "20000\n",
-        "sys/fs/cgroup/memory.current": "5000\n",
-    }
-    assert available_bytes(system(tmp_path, files)) == 15_000
-
-
-def test_free_memory_under_version_1(tmp_path):
-    group = "sys/fs/cgroup/memory/x/memory."
-    files = {
-        "proc/self/cgroup": "9:name=systemd:/\n4:memory:/x\n0::/\n",
-        group + "limit_in_bytes": "30000\n",
-        group + "usage_in_bytes": "29000\n",
-        group + "stat": "total_inactive_file 500\n",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-        "sys/fs/cgroup/memory/memory.usage_in_bytes": "1\n",
-    }
-    assert available_bytes(system(tmp_path, files)) == 1500
 
 
 def test_validations_are_part_of_the_training():
