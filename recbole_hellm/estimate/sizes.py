@@ -21,6 +21,7 @@ from recbole_hellm.config.specs import (
 )
 from recbole_hellm.costs.rows import DataShape, Lengths
 from recbole_hellm.costs.shapes import EvaluationShape, FeatureShape, GraphShape, RunShape, SequenceShape, TuneShape
+from recbole_hellm.data.inter import check_inter_file
 from recbole_hellm.errors import DataError
 from recbole_hellm.estimate.networks import decoder_shape, feature_shape, linear_widths
 from recbole_hellm.llm.precision import use_bf16
@@ -94,6 +95,7 @@ def data_shape(config: Any) -> DataShape:
         counts = table[wanted[0]].value_counts().value_counts()
         n_items = int(table[wanted[1]].cat.categories.size)
     except (OSError, KeyError, ValueError) as error:
+        check_inter_file(file, [user, item], separator)  # names row and rule
         raise DataError(
             f"{file} cannot be counted: {' '.join(str(error).split())}; check its header and rows"
         ) from error

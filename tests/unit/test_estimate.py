@@ -10,10 +10,11 @@ from recbole_hellm import cli
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.costs.efficiency import Machine
 from recbole_hellm.costs.free_memory import resident_bytes
-from recbole_hellm.errors import ConfigError, DataError
+from recbole_hellm.errors import ConfigError, DataError, MissingModelError
 from recbole_hellm.estimate.admission import MOST_USERS, admit, resolve_batches
 from recbole_hellm.estimate.answer import Estimate, StageEstimate, duration, size
 from recbole_hellm.estimate.cached import reused_stages
+from recbole_hellm.estimate.networks import decoder_shape
 from recbole_hellm.estimate.planning import BASE, estimate
 from recbole_hellm.estimate.sizes import run_shape
 from recbole_hellm.llm.prompt import build_prompt
@@ -234,3 +235,17 @@ def test_the_answer_in_words():
     assert Estimate("M", "d", stages, None).verdict() == "needs 3.0 GB; this system does not tell its free memory"
     assert (duration(59), duration(61), duration(3 * 3600 + 300)) == ("59 s", "1 min", "3 h 05 min")
     assert (size(5 * 2**20), size(1.5 * 2**30)) == ("5 MB", "1.5 GB")
+
+
+def test_a_family_that_names_its_sizes_otherwise_is_read(tmp_path):
+    from transformers import GPT2Config
+
+    GPT2Config(n_embd=48, n_layer=3, n_head=4, vocab_size=100).save_pretrained(tmp_path)
+    shape = decoder_shape(str(tmp_path), -1)
+    assert (shape.width, shape.layers, shape.heads, shape.head_width, shape.vocabulary) == (48, 3, 4, 12, 100)
+
+
+def test_a_broken_model_is_named_as_a_run_names_it(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(MissingModelError, match=r"^setting 'llm_path': .* cannot be loaded"):
+        decoder_shape(str(tmp_path), -1)
