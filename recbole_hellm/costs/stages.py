@@ -22,9 +22,10 @@ ENCODER_ITEM = 3
 """Copies of a modality's vectors while they are aligned and stored."""
 NEIGHBOUR_ROWS = 256
 """Rows of a block of the search for neighbours."""
-NEIGHBOUR_BYTES = 115
-"""Bytes of a similarity in such a block, measured on Toys: product in fp64, fp32, masks, and what of earlier blocks the
-allocator has not given back."""
+NEIGHBOUR_BYTES = 2 * DOUBLE + FLOAT + 3
+"""Bytes of a similarity in such a block: product in fp64, fp32, and masks."""
+NEIGHBOUR_KEPT, NEIGHBOUR_KEPT_MOST = 92, 300 * 2**20
+"""What the allocator keeps of earlier blocks, per similarity and at most: it gives large ones back. Measured on Toys."""
 NEIGHBOUR_MOVED = 40
 """Bytes read and written of a similarity: product, conversion, choice of the best, masks."""
 CONTRAST_ROWS = 512
@@ -105,8 +106,9 @@ def graph_memory(data: DataShape, graph: GraphShape) -> tuple[dict[str, int], di
 def neighbour_memory(data: DataShape, graph: GraphShape) -> int:
     """Return bytes of the search for neighbours: unit vectors in fp64 and one block of similarities."""
     widest = max((feature.width for feature in graph.modalities), default=0)
-    block = min(NEIGHBOUR_ROWS, data.n_items) * data.n_items * NEIGHBOUR_BYTES
-    return (2 * data.n_items * widest * DOUBLE + block) if widest else 0
+    block = min(NEIGHBOUR_ROWS, data.n_items) * data.n_items
+    kept = min(NEIGHBOUR_KEPT_MOST, NEIGHBOUR_KEPT * block)
+    return (2 * data.n_items * widest * DOUBLE + NEIGHBOUR_BYTES * block + kept) if widest else 0
 
 
 def neighbour_work(data: DataShape, graph: GraphShape) -> Work:

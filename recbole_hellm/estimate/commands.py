@@ -45,6 +45,7 @@ def estimate_run(
     """
     from recbole_hellm.config.recbole_config import HellmConfig
     from recbole_hellm.costs.calibration import calibrate
+    from recbole_hellm.costs.free_memory import resident_bytes
     from recbole_hellm.estimate.admission import resolve_batches
     from recbole_hellm.estimate.cached import reused_stages
     from recbole_hellm.estimate.planning import estimate
@@ -52,10 +53,10 @@ def estimate_run(
 
     config = HellmConfig(None, None, config_file_list, config_dict, argv)
     resolve_batches(config)
-    run = run_shape(config)
+    run, base = run_shape(config), resident_bytes()  # before anything is read
     wanted = {"features": run.features, "graph": run.graph and not run.graph_is_model, "sequence": run.sequence}
     reused = reused_stages(config, tuple(name for name, there in wanted.items() if there), run.data.events.tokens)
-    return estimate(config, calibrate(), reused)
+    return estimate(config, calibrate(), reused, base)
 
 
 def _estimate(options: argparse.Namespace, rest: Sequence[str]) -> str:

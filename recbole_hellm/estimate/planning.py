@@ -19,7 +19,7 @@ BASE = 520 * 2**20
 """Bytes of a process that has imported RecBole, torch and transformers, before it reads any data."""
 
 
-def estimate(config: Any, machine: Machine | None = None, reused: Collection[str] = ()) -> Estimate:
+def estimate(config: Any, machine: Machine | None = None, reused: Collection[str] = (), base: int = 0) -> Estimate:
     """Return what a run will take, from its settings and the heads of its files; nothing is loaded or run.
 
     Args:
@@ -27,11 +27,13 @@ def estimate(config: Any, machine: Machine | None = None, reused: Collection[str
             must be numbers by now (:func:`recbole_hellm.estimate.admission.resolve_batches`).
         machine: Its rates (:func:`recbole_hellm.costs.calibration.calibrate`); ``None``: no times.
         reused: Stages whose results are there (:func:`recbole_hellm.estimate.cached.reused_stages`).
+        base: Bytes the process has before the run; 0: what it has now.
 
     Raises:
         HellmError: If a file that decides the sizes is missing or broken.
     """
-    return of_shape(run_shape(config), free_bytes(config), (config["model"], config["dataset"]), machine, reused)
+    names = config["model"], config["dataset"]
+    return of_shape(run_shape(config), free_bytes(config), names, machine, reused, base)
 
 
 def of_shape(
@@ -40,6 +42,7 @@ def of_shape(
     names: tuple[str, str],
     machine: Machine | None = None,
     reused: Collection[str] = (),
+    base: int = 0,
 ) -> Estimate:
     """Return the estimate of a run of known sizes.
 
@@ -49,8 +52,9 @@ def of_shape(
         names: Of model and data set.
         machine: Its rates; ``None``: no times.
         reused: Stages whose results are there.
+        base: Bytes the process has before the run; 0: what it has now.
     """
-    base, costs = max(BASE, resident_bytes()), [_without_work(cost, reused) for cost in run_costs(run)]
+    base, costs = max(BASE, base or resident_bytes()), [_without_work(cost, reused) for cost in run_costs(run)]
     stages = tuple(
         _stage(cost, bytes_then, machine, cost.name in reused)
         for cost, bytes_then in zip(costs, peaks(costs, base), strict=True)

@@ -108,7 +108,9 @@ def test_a_refusal_names_the_setting_that_helps(toy, tmp_path, changes, helps):
     many = 3000 if "MAX_ITEM_LIST_LENGTH" not in changes else 40
     rows = [f"u{user}\ti{(user * 7 + step) % 20_000}\t{step}" for user in range(many) for step in range(20)]
     (folder / f"{CHECKERBOARD}.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]))
-    free = max(BASE, resident_bytes()) + 480 * 2**20
+    items = helps == "pretrain_batch_size="  # whose contrast over items is what it stresses
+    settings = {**settings, "graph_item_hypergraph": items}
+    free = max(BASE, resident_bytes()) + (700 if items else 480) * 2**20
     given = HellmConfig("HeLLM", CHECKERBOARD, config_dict={**settings, "memory_limit_gb": free / 2**30})
     found = estimate(given)
     if found.fits:
