@@ -23,7 +23,7 @@ MOVED = 0.5
 """Share of the copy rate of element-wise passes."""
 GATHERED = 0.8
 """Share of the copy rate of sums over neighbours: vectors are read from all over memory."""
-SCORES = 1.2e8
+SCORES = 6.0e7
 """Scores ranked per second and thread: mask, rank of the target, RecBole's best k and matrix of targets."""
 ROWS = 7.0e4
 """Interactions read, cut and sorted by RecBole per second, on one thread whatever there are."""

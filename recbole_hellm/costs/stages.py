@@ -25,7 +25,7 @@ NEIGHBOUR_ROWS = 256
 NEIGHBOUR_BYTES = 2 * DOUBLE + FLOAT + 3
 """Bytes of a similarity in such a block: product in fp64, fp32, and masks."""
 NEIGHBOUR_KEPT, NEIGHBOUR_KEPT_MOST = 92, 300 * 2**20
-"""What the allocator keeps of earlier blocks, per similarity and at most: it gives large ones back. Measured on Toys."""
+"""What the allocator keeps of earlier blocks, per similarity and at most: it gives large ones back."""
 NEIGHBOUR_MOVED = 40
 """Bytes read and written of a similarity: product, conversion, choice of the best, masks."""
 CONTRAST_ROWS = 512
@@ -87,6 +87,8 @@ def graph_memory(data: DataShape, graph: GraphShape) -> tuple[dict[str, int], di
         "graphs": PAIR * sum(graph_pairs(data, graph)),
         "tables with Adam's moments": ADAM * FLOAT * tables,
     }
+    if modalities:
+        built["kept of the search for neighbours"] = min(NEIGHBOUR_KEPT_MOST, NEIGHBOUR_KEPT * _block(data))
     layers = 3 * (users + items) * (graph.ui_layers + 1)
     if graph.user_hypergraph:
         layers += (3 * users + items) * graph.user_layers + 2 * users
@@ -106,9 +108,12 @@ def graph_memory(data: DataShape, graph: GraphShape) -> tuple[dict[str, int], di
 def neighbour_memory(data: DataShape, graph: GraphShape) -> int:
     """Return bytes of the search for neighbours: unit vectors in fp64 and one block of similarities."""
     widest = max((feature.width for feature in graph.modalities), default=0)
-    block = min(NEIGHBOUR_ROWS, data.n_items) * data.n_items
-    kept = min(NEIGHBOUR_KEPT_MOST, NEIGHBOUR_KEPT * block)
-    return (2 * data.n_items * widest * DOUBLE + NEIGHBOUR_BYTES * block + kept) if widest else 0
+    return (2 * data.n_items * widest * DOUBLE + NEIGHBOUR_BYTES * _block(data)) if widest else 0
+
+
+def _block(data: DataShape) -> int:
+    """Return the similarities of a block of the search for neighbours."""
+    return min(NEIGHBOUR_ROWS, data.n_items) * data.n_items
 
 
 def neighbour_work(data: DataShape, graph: GraphShape) -> Work:

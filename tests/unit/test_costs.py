@@ -109,7 +109,8 @@ def test_graph_memory_by_hand():
     assert built["tables with Adam's moments"] == 4 * 4 * 2 * (5 + 11 + 5 + 11)
     assert step["contrast over users"] == 3 * 4 * 8 * 4  # copies x anchors x both views x fp32
     assert "contrast over items" not in step
-    assert neighbour_memory(DATA, GRAPH) == 2 * 11 * 6 * 8 + 11 * 11 * (23 + 92)
+    assert neighbour_memory(DATA, GRAPH) == 2 * 11 * 6 * 8 + 11 * 11 * 23
+    assert built["kept of the search for neighbours"] == 11 * 11 * 92
     everyone = graph_memory(replace(DATA, n_users=10_001), replace(GRAPH, all_nodes=True))[1]
     assert everyone["contrast over users"] == 3 * 512 * 2 * 10_001 * 4
 
