@@ -2,9 +2,9 @@
 
 **This is the one place for measured factors.** The calibration measures three rates of the machine in about a second
 (:mod:`recbole_hellm.costs.calibration`): large matrix products in bf16 and fp32, and a long copy. No part of a run
-reaches them: its products are small, its passes short. The shares below are medians of the runs in
-``docs/estimate.md`` (SmolLM2-135M cut to 2 and 4 layers, Toys and Beauty, one thread); measure again when a stage is
-rewritten: ``share = seconds at the full rate / seconds measured``.
+reaches them: its products are small, its passes short. The shares below are round numbers, set by hand to agree with
+the runs in ``docs/estimate.md`` (Toys, one and two threads, a machine shared with other work). Set them again when a
+stage is rewritten: ``share = seconds at the full rate / seconds measured``.
 """
 
 from __future__ import annotations
