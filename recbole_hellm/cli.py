@@ -13,6 +13,7 @@ from recbole_hellm import assets
 from recbole_hellm.benchmark import commands as benchmark
 from recbole_hellm.data.prepare_arguments import add_prepare_arguments, prepare_settings
 from recbole_hellm.errors import HellmError
+from recbole_hellm.estimate import commands as estimate
 from recbole_hellm.pipeline import commands as features
 from recbole_hellm.tune import commands as tune
 
@@ -23,7 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     options, rest = parser.parse_known_args(given)
     if (
-        options.command not in ("train", *benchmark.TAKE_SETTINGS, *features.TAKE_SETTINGS, *tune.TAKE_SETTINGS)
+        options.command
+        not in (
+            "train",
+            *benchmark.TAKE_SETTINGS,
+            *features.TAKE_SETTINGS,
+            *estimate.TAKE_SETTINGS,
+            *tune.TAKE_SETTINGS,
+        )
         and rest
     ):
         parser.error(f"unknown argument {rest[0]!r} of {options.command}")
@@ -89,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_inspect)
 
     features.add_parsers(commands, _answer)
+    estimate.add_parsers(commands, _answer)
 
     models = commands.add_parser("models", help="fetch the built-in pretrained models", allow_abbrev=False)
     models.add_argument("names", nargs="*", help=f"default: all of {', '.join(assets.ASSETS)}")

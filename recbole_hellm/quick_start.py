@@ -16,6 +16,7 @@ from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
 from recbole_hellm.errors import ConfigError, DataError, nearest
+from recbole_hellm.estimate.admission import admit
 from recbole_hellm.fitting import Fit, refit_settings
 from recbole_hellm.results import check_writable, commit, write_result
 from recbole_hellm.run_record import curves, describe_run
@@ -69,6 +70,7 @@ def run_recbole_hellm(
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger.info("model %s, data set %s in %s, seed %s", *(config[k] for k in ("model", "dataset", "data_path", "seed")))
+    admit(config)
     code = commit()  # the code as it was loaded, whatever is committed during a long run
     fit = Fit(config, saved)
     fit.trainer.after_validation = after_validation

@@ -13,6 +13,8 @@ from recbole_hellm.errors import ConfigError, nearest
 
 WITHOUT_CUTOFF = frozenset({"auc", "gauc", "mae", "rmse", "logloss"})
 """RecBole's metrics of a whole ranking, named without ``@k``."""
+BATCH_SIZES = ("train_batch_size", "eval_batch_size")
+"""Settings that may be ``auto``."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def check_recbole_values(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Naming the setting, its value and the rule.
     """
-    RecboleSpec.from_config(settings)
+    # A batch size may be ``auto`` until a run knows its data and the free memory.
+    numbers = {key: 1 for key in BATCH_SIZES if settings.get(key) == "auto"}
+    RecboleSpec.from_config({**settings, **numbers})
     if not isinstance(settings["eval_args"], Mapping):
         raise ConfigError(
             f"setting 'eval_args' must be a mapping (split, order, group_by, mode), got {settings['eval_args']!r}"

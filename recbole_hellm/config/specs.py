@@ -47,12 +47,18 @@ class RunSpec(Spec):
     train_minutes: float = 0.0
     """Training time, the stages' included (at what they cost when they ran); 0: no limit. No epoch starts that would
     end later at the pace so far, but one always runs."""
+    train_rows_at_once: int = 0
+    """Rows of a batch that a language model's training runs at a time, their gradients added up to the batch's; 0: all.
+    Where even that does not fit into memory, it is halved."""
+    memory_limit_gb: float = 0.0
+    """Memory a run may take, in GB; one that would need more is refused before it starts. 0: what is free."""
     fit_on: Literal["train", "train+valid"] = "train"
     """Events the tested model is fitted on. ``train+valid``: the epoch is chosen on validation as always, then the
     model is trained again for that many epochs with the validation events as well."""
 
     def __post_init__(self) -> None:
-        self.require(self.train_minutes >= 0, "train_minutes", ">= 0")
+        for field in ("train_minutes", "train_rows_at_once", "memory_limit_gb"):
+            self.require(getattr(self, field) >= 0, field, ">= 0")
 
     @property
     def only_pretrains(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,8 @@ class Backbone(nn.Module):
         self.adapter: BackboneAdapter = adapter or adapter_for(model.config.model_type)
         self.width: int = model.config.hidden_size
         self.n_layers = len(self.adapter.layers(model))
+        # transformers 5 is renaming the argument and warns of the old name once it has the new one.
+        self._cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
     @property
     def first_token(self) -> int:
@@ -122,8 +125,8 @@ class Backbone(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=attend,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache_name: cache},
         )
         return output.last_hidden_state
 

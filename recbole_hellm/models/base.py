@@ -24,6 +24,10 @@ class StagedRecommender(nn.Module):
     def attach(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take the tensors of the stages named in :attr:`needs`."""
 
+    def loss_rows(self, n_rows: int) -> int:
+        """Return how many targets the loss just returned is the mean of; of a batch of ``n_rows``, one a row."""
+        return n_rows
+
     def departures(self) -> list[str]:
         """Return a line for every way this model departs from its paper, for the start of the log."""
         return []

@@ -190,6 +190,10 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             return -functional.logsigmoid(head.of_items(states, target) - head.of_items(states, negative)).mean()
         return self.core.loss(states, target, self.tune.label_smoothing)
 
+    def loss_rows(self, n_rows: int) -> int:
+        """Return how many targets the loss just returned is the mean of."""
+        return self.core.n_targets if self.tune.targets == "all" else n_rows
+
     def _causal_loss(self, item_seq: Tensor, mask: Tensor, target: Tensor) -> Tensor:
         lengths = mask.sum(1)
         targets = torch.cat([item_seq[:, 1:], item_seq.new_zeros(len(item_seq), 1)], dim=1)

@@ -31,6 +31,7 @@ class HeLLMCore(nn.Module):
         autocast: Run the matrix products in bf16.
     """
 
+    n_targets: int = 0
     graph_vectors: Tensor
     sequence_vectors: Tensor
     before: Tensor
@@ -132,5 +133,6 @@ class HeLLMCore(nn.Module):
         return self.loss(states, targets[scored], label_smoothing)
 
     def loss(self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean full-softmax cross-entropy of states ``[M, D]`` against item ids ``[M]``."""
+        """Mean full-softmax cross-entropy of states ``[M, D]`` against item ids ``[M]``; notes M in ``n_targets``."""
+        self.n_targets = len(targets)
         return catalogue_cross_entropy(states, self.head.weight, targets, label_smoothing, half=self.autocast)

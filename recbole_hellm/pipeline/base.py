@@ -125,15 +125,7 @@ def run_stages(
     for stage in stages:
         started = time.perf_counter()
         reset_peak_memory()
-        about = {"stage": stage.name, "version": stage.version, "settings": dict(stage.settings())}
-        key = fingerprint(
-            **about,
-            inputs=dict(stage.inputs(context)),
-            earlier=[keys[name] for name in stage.needs],
-            user=train.user,
-            item=train.item,
-            ids=train.ids,
-        )
+        key = stage_key(stage, context, keys)
         result: Mapping[str, Tensor] | None = store.load(stage.name, key, train.ids)
         status = "reused"
         if result is None:
@@ -146,7 +138,8 @@ def run_stages(
             with isolated_random_state(int(stage.settings().get("seed", 0))):
                 result = stage.run(context, {name: results[name] for name in stage.needs})
             _check_finite(stage.name, result)
-            store.save(stage.name, key, train.ids, result, {**about, "seconds": time.perf_counter() - started})
+            about = {**_about(stage), "seconds": time.perf_counter() - started}
+            store.save(stage.name, key, train.ids, result, about)
             status = "ran"
         keys[stage.name], results[stage.name] = key, result
         path, seconds = str(store.path(stage.name, key)), time.perf_counter() - started
@@ -155,6 +148,29 @@ def run_stages(
         records.append(StageRecord(stage.name, status, seconds, computed, peak_memory_mb(), path, loss))
         logger.info("stage %s: %s in %.1f s, %s", stage.name, status, records[-1].seconds, path)
     return results, records
+
+
+def stage_key(stage: Stage, context: StageContext, keys: Mapping[str, str]) -> str:
+    """Return the key of a stage's result: a digest of everything that decides it.
+
+    Args:
+        stage: The stage.
+        context: What it may read.
+        keys: Keys of the stages it needs, by name.
+    """
+    train = context.train
+    return fingerprint(
+        **_about(stage),
+        inputs=dict(stage.inputs(context)),
+        earlier=[keys[name] for name in stage.needs],
+        user=train.user,
+        item=train.item,
+        ids=train.ids,
+    )
+
+
+def _about(stage: Stage) -> dict[str, Any]:
+    return {"stage": stage.name, "version": stage.version, "settings": dict(stage.settings())}
 
 
 def _check_finite(stage: str, result: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.trainer.collector import RankCollector
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.known_items import KnownItems, known_items
+from recbole_hellm.trainer.memory import MemoryMixin
 
 Columns = dict[str, np.ndarray]
 
@@ -90,9 +91,8 @@ class EvaluationMixin:
 
 
 def with_ranks(trainer_class: type) -> type:
-    """Return ``trainer_class`` with :class:`EvaluationMixin` and :class:`EpochsMixin` in front."""
+    """Return ``trainer_class`` with the mixins of memory, evaluation and epochs in front."""
     if issubclass(trainer_class, EvaluationMixin):
         return trainer_class
-    return type(
-        trainer_class.__name__, (EvaluationMixin, EpochsMixin, trainer_class), {"__module__": trainer_class.__module__}
-    )
+    parts = (MemoryMixin, EvaluationMixin, EpochsMixin, trainer_class)
+    return type(trainer_class.__name__, parts, {"__module__": trainer_class.__module__})

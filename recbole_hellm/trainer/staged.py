@@ -20,12 +20,13 @@ from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages, run_stages
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.evaluation import EvaluationMixin
+from recbole_hellm.trainer.memory import MemoryMixin
 from recbole_hellm.views import train_view
 
 logger = getLogger(__name__)
 
 
-class StagedTrainer(EvaluationMixin, EpochsMixin, Trainer):
+class StagedTrainer(MemoryMixin, EvaluationMixin, EpochsMixin, Trainer):
     """Run the stages the model needs, hand it their results, then train as RecBole does.
 
     Attributes:
@@ -131,10 +132,7 @@ class FinetuneTrainer(StagedTrainer):
         for index, interaction in enumerate(bar):
             if index % parts == 0:
                 self.optimizer.zero_grad()
-            loss = self.model.calculate_loss(interaction.to(self.device))
-            self._check_nan(loss)
-            (loss / parts).backward()
-            total += loss.item()
+            total += self.backward(interaction.to(self.device), parts)
             if (index + 1) % parts == 0 or index + 1 == len(batches):
                 if self.clip_grad_norm:
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)

@@ -1,0 +1,247 @@
+"""Halves what does not fit into memory, and goes on with equal results."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from logging import getLogger
+from typing import Any
+
+import torch
+from recbole.evaluator import Collector
+from torch import Tensor
+
+from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.errors import HellmError
+from recbole_hellm.results import give_back_memory
+
+logger = getLogger(__name__)
+
+_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed")
+"""What torch says: of the processor's memory, and of a GPU's in some versions and libraries."""
+
+GIVE_BACK = 32
+"""Batches after which freed memory is given back to the system."""
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an error means that memory did not suffice, be it Python's, torch's or CUDA's."""
+    if isinstance(error, HellmError):
+        return False
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
+class Halving:
+    """Rows worked on at a time: all, until memory does not suffice; then half of them, and so on.
+
+    Args:
+        what: The work, for the log.
+        setting: The setting that decides the rows, for log and error.
+        most: Rows at a time from the start; 0: all.
+    """
+
+    def __init__(self, what: str, setting: str, most: int = 0) -> None:
+        self.what, self.setting, self.most = what, setting, most
+
+    def parts(self, n_rows: int) -> Iterator[slice]:
+        """Yield slices of ``n_rows`` rows; a limit that falls meanwhile holds from the next slice on."""
+        start = 0
+        while start < n_rows:
+            stop = min(n_rows, start + (self.most or n_rows))
+            yield slice(start, stop)
+            start = stop
+
+    def halve(self, n_rows: int, error: BaseException) -> None:
+        """Take half as many rows from now on, and say so in the log.
+
+        Args:
+            n_rows: Rows that did not fit.
+            error: What was raised.
+
+        Raises:
+            HellmError: If it was a single row.
+        """
+        if n_rows <= 1:
+            raise HellmError(
+                f"{self.what}: memory does not suffice for a single row ({_said(error)}); take a smaller "
+                "model (llm_layers), a shorter MAX_ITEM_LIST_LENGTH, or more memory"
+            ) from error
+        self.most = n_rows // 2
+        logger.warning(
+            "%s: %d rows do not fit into memory, going on with %d at a time (same result); %s=%d avoids the attempt",
+            self.what, n_rows, self.most, self.setting, self.most,
+        )  # fmt: skip
+
+    def over(self, n_rows: int, work: Callable[[slice], None]) -> None:
+        """Do ``work`` on all rows, part by part; a part that does not fit is begun again with half as many rows.
+
+        Args:
+            n_rows: Number of rows.
+            work: Takes a slice of the rows; leaves nothing behind when it fails.
+
+        Raises:
+            HellmError: If a single row does not fit.
+        """
+        start = 0
+        while start < n_rows:
+            part = slice(start, min(n_rows, start + (self.most or n_rows)))
+            failed = None
+            try:
+                work(part)
+            except (MemoryError, RuntimeError) as error:
+                if not is_memory_error(error):
+                    raise
+                failed = error.with_traceback(None)  # it holds the tensors of the attempt, which must go first
+            if failed is None:
+                start = part.stop
+            else:
+                free_memory()
+                self.halve(part.stop - part.start, failed)
+
+
+def free_memory() -> None:
+    """Give back what is no longer referred to."""
+    gc.collect()
+    give_back_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class _Collected(Collector):
+    """RecBole's collector of an evaluation, which may be told that a batch is in already."""
+
+    def eval_batch_collect(self, scores_tensor: Any, *args: Any, **kwargs: Any) -> None:
+        """Collect the scores of a batch; ``None``: they were collected part by part."""
+        if scores_tensor is not None:
+            super().eval_batch_collect(scores_tensor, *args, **kwargs)
+
+
+class MemoryMixin:
+    """Goes in front of a RecBole trainer class: batches that do not fit are ranked, or trained on, in parts.
+
+    Ranking rows apart gives every row the scores it has together with others. A step of training adds up the gradients
+    of its parts, weighted by their shares of the targets, which is the gradient of the whole batch's mean loss; random
+    numbers (dropout) are drawn part by part.
+
+    Attributes:
+        ranked: Users ranked at a time.
+        trained: Rows trained on at a time.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        most = RunSpec.from_config(config.final_config_dict).train_rows_at_once
+        self.ranked = Halving("evaluation", "eval_batch_size")
+        self.trained = Halving("training", "train_rows_at_once", most)
+        self.eval_collector = _Collected(config)
+        self._batches = 0
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        """Score and collect a batch part by part; RecBole, which would collect what is returned, gets no scores."""
+        interaction, history, rows, items = batched_data
+
+        def work(part: slice) -> None:
+            here = _within(rows, part)
+            data = (interaction[part], _history_of(history, part), rows[here] - part.start, items[here])
+            before, kept = dict(self.eval_collector.data_struct._data_dict), len(getattr(self, "_rows", ()))
+            try:
+                of_part, scores, part_rows, part_items = super(MemoryMixin, self)._full_sort_batch_eval(data)  # type: ignore[misc]
+                self.eval_collector.eval_batch_collect(scores, of_part, part_rows, part_items)
+            except BaseException:
+                # Taken back, since the part is begun again: tables are concatenated, never written into.
+                self.eval_collector.data_struct._data_dict = before
+                del getattr(self, "_rows", [])[kept:]
+                raise
+
+        self.ranked.over(len(interaction), work)
+        return interaction, None, rows, items
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as RecBole does; what does not fit and cannot be halved ends in one line.
+
+        Raises:
+            HellmError: If memory does not suffice.
+        """
+        try:
+            return super().fit(*args, **kwargs)  # type: ignore[misc]
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_error(error):
+                raise
+            rows = self.config["train_batch_size"]  # type: ignore[attr-defined]
+            raise HellmError(
+                f"training: memory does not suffice ({_said(error)}); lower setting 'train_batch_size', now {rows}; "
+                "'recbole-hellm estimate' tells what a run takes"
+            ) from error
+
+    def backward(self, interaction: Any, steps: int = 1) -> float:
+        """Add the gradient of a batch's mean loss, divided by ``steps``, to the parameters'; return that loss.
+
+        Args:
+            interaction: The batch, on the model's device.
+            steps: Batches whose gradients make up one step.
+
+        Raises:
+            HellmError: If the loss is no number, or a single row does not fit.
+        """
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]  # type: ignore[attr-defined]
+        # Put aside, so that an attempt that fails half way spoils nothing.
+        earlier, random = [parameter.grad for parameter in trained], torch.get_rng_state()
+        loss = None
+        while loss is None:
+            for parameter in trained:
+                parameter.grad = None
+            attempted, failed = min(self.trained.most or len(interaction), len(interaction)), None
+            try:
+                loss = self._in_parts(interaction, steps, trained)
+            except (MemoryError, RuntimeError) as error:
+                if not is_memory_error(error):
+                    raise
+                failed = error.with_traceback(None)
+            if failed is not None:
+                free_memory()
+                torch.set_rng_state(random)
+                self.trained.halve(attempted, failed)
+        self._batches += 1
+        if self._batches % GIVE_BACK == 0:
+            give_back_memory()
+        for parameter, gradient in zip(trained, earlier, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+        return loss
+
+    def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> float:
+        """Fill the gradients, part by part; how many targets a part has is known only after its forward pass."""
+        model: Any = self.model  # type: ignore[attr-defined]
+        total, targets, parts = 0.0, 0, list(self.trained.parts(len(interaction)))
+        for part in parts:
+            loss = model.calculate_loss(interaction[part])
+            self._check_nan(loss)  # type: ignore[attr-defined]
+            if len(parts) == 1:
+                (loss / steps).backward()
+                return float(loss.item())
+            here = model.loss_rows(part.stop - part.start)
+            (loss * here).backward()
+            total, targets = total + float(loss.item()) * here, targets + here
+        for parameter in trained:
+            if parameter.grad is not None:
+                parameter.grad /= targets * steps
+        return total / targets
+
+
+def _said(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _within(rows: Tensor, part: slice) -> Tensor:
+    return (rows >= part.start) & (rows < part.stop)
+
+
+def _history_of(history: Any, part: slice) -> Any:
+    if history is None:
+        return None
+    users, items = history
+    here = _within(users, part)
+    return users[here] - part.start, items[here]
