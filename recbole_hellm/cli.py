@@ -118,7 +118,7 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    from recbole_hellm.data.inspect import inspect_dataset
+    from recbole_hellm.data.inspect.report import inspect_dataset
 
     print(inspect_dataset(options.name, options.data_path, options.output, options.images))
     return 0

@@ -7,7 +7,7 @@ import pytest
 from inspect_shop import make_shop, page_of, rows_of
 
 from recbole_hellm import cli
-from recbole_hellm.data.inspect_warnings import percent
+from recbole_hellm.data.inspect.warnings import percent
 from recbole_hellm.data.manifest import read_manifest
 from recbole_hellm.errors import DataError
 from recbole_hellm.testing import CHECKERBOARD, write_checkerboard

@@ -7,7 +7,7 @@ import pytest
 from inspect_shop import make_shop, page_of, rows_of
 from PIL import Image
 
-from recbole_hellm.data.inspect_images import find_images, thumbnail
+from recbole_hellm.data.inspect.images import find_images, thumbnail
 from recbole_hellm.testing import CHECKERBOARD, write_checkerboard
 
 PHONE, DESK = 390, 1280

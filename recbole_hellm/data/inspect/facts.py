@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from recbole_hellm.data.fingerprint import digests
-from recbole_hellm.data.inspect_events import EventFacts, event_facts
-from recbole_hellm.data.inspect_images import find_images, named_images, thumbnail
-from recbole_hellm.data.inspect_items import CatalogueFacts, Example, FeatureFacts, catalogue_facts, feature_facts
+from recbole_hellm.data.inspect.events import EventFacts, event_facts
+from recbole_hellm.data.inspect.images import find_images, named_images, thumbnail
+from recbole_hellm.data.inspect.items import CatalogueFacts, Example, FeatureFacts, catalogue_facts, feature_facts
 from recbole_hellm.data.interactions import Events, read_events
 from recbole_hellm.data.manifest import MANIFEST, difference, read_manifest
 from recbole_hellm.data.published import compare_with_published

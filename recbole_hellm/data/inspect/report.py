@@ -5,8 +5,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recbole_hellm.artifacts import write_atomically
-from recbole_hellm.data.inspect_facts import gather
-from recbole_hellm.data.inspect_page import Page, as_text, build_page
+from recbole_hellm.data.inspect.facts import gather
+from recbole_hellm.data.inspect.page import Page, as_text, build_page
 from recbole_hellm.data.manifest import package_version
 from recbole_hellm.errors import DataError
 
@@ -37,11 +37,11 @@ def inspect_dataset(name: str, data_path: Path, output: Path | None = None, imag
 def as_html(page: Page) -> str:
     """Return the page as one HTML file that needs nothing beside it."""
     environment = Environment(
-        loader=PackageLoader("recbole_hellm.data", ""),
+        loader=PackageLoader("recbole_hellm.data.inspect", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["together"] = lambda text: text.replace(" %", "\u00a0%")  # a line never begins with %
-    return environment.get_template("inspect.html.j2").render(page=page, version=package_version())
+    return environment.get_template("page.html.j2").render(page=page, version=package_version())

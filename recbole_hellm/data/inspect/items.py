@@ -9,7 +9,7 @@ import numpy as np
 
 from recbole_hellm.data.features import load_features
 from recbole_hellm.data.fingerprint import feature_files
-from recbole_hellm.data.inspect_events import Spread, spread
+from recbole_hellm.data.inspect.events import Spread, spread
 from recbole_hellm.data.interactions import ITEM, Events
 from recbole_hellm.data.reading import read_lines
 from recbole_hellm.data.text import category_text

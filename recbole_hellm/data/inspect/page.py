@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recbole_hellm.data.inspect_charts import bars, curve
-from recbole_hellm.data.inspect_events import EventFacts, Spread, TimeFacts
-from recbole_hellm.data.inspect_facts import Facts
-from recbole_hellm.data.inspect_items import CatalogueFacts, Example, FeatureFacts
-from recbole_hellm.data.inspect_warnings import percent, warnings_of
+from recbole_hellm.data.inspect.charts import bars, curve
+from recbole_hellm.data.inspect.events import EventFacts, Spread, TimeFacts
+from recbole_hellm.data.inspect.facts import Facts
+from recbole_hellm.data.inspect.items import CatalogueFacts, Example, FeatureFacts
+from recbole_hellm.data.inspect.warnings import percent, warnings_of
 
 _TEXT_WIDTH = 100
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from recbole_hellm.data.inspect_events import TimeFacts
-from recbole_hellm.data.inspect_facts import Facts
+from recbole_hellm.data.inspect.events import TimeFacts
+from recbole_hellm.data.inspect.facts import Facts
 from recbole_hellm.data.manifest import MANIFEST
 
 _TEXT_SHARE = 0.95
