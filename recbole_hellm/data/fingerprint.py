@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.data.features import load_features
-from recbole_hellm.data.interactions import Events, read_events
+from recbole_hellm.data.interactions import read_events
 from recbole_hellm.data.reading import read_lines
 
 _CHUNK = 100_000
@@ -78,24 +78,20 @@ def vectors_digest(vectors: NDArray[Any], tokens: Sequence[str]) -> str:
     return hashlib.sha256(head + b"".join(sorted(rows))).hexdigest()
 
 
-def folder_digests(folder: Path, name: str) -> dict[str, Any]:
+def folder_digests(folder: Path, name: str, events: str = "") -> dict[str, Any]:
     """Digest a data set folder: ``events``, ``catalogue`` (``""`` without one), ``features``, and all as ``dataset``.
 
     Args:
         folder: Holds ``<name>.inter`` and maybe ``<name>.item`` and ``features/``.
         name: Of the data set.
+        events: From ``events_digest``, if the interactions are at hand; else the file is read.
 
     Raises:
         DataError: If a file is missing or broken.
     """
-    return digests(folder, name, read_events(folder / f"{name}.inter"))
-
-
-def digests(folder: Path, name: str, events: Events) -> dict[str, Any]:
-    """Do as ``folder_digests`` with interactions that were read before."""
     item_file = folder / f"{name}.item"
     parts: dict[str, Any] = {
-        "events": events_digest(events.user, events.item, events.user_tokens, events.item_tokens),
+        "events": events or _file_digest(folder / f"{name}.inter"),
         "catalogue": catalogue_digest(item_file) if item_file.is_file() else "",
         "features": {},
     }
@@ -103,6 +99,11 @@ def digests(folder: Path, name: str, events: Events) -> dict[str, Any]:
         table = load_features(path)
         parts["features"][path.stem] = vectors_digest(table.vectors, table.tokens)
     return {"dataset": fingerprint(**parts), **parts}
+
+
+def _file_digest(inter_file: Path) -> str:
+    events = read_events(inter_file)
+    return events_digest(events.user, events.item, events.user_tokens, events.item_tokens)
 
 
 def feature_files(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hellm.data.fingerprint import digests
+from recbole_hellm.data.fingerprint import events_digest, folder_digests
 from recbole_hellm.data.inspect.events import EventFacts, event_facts
 from recbole_hellm.data.inspect.images import find_images, named_images, thumbnail
 from recbole_hellm.data.inspect.items import CatalogueFacts, Example, FeatureFacts, catalogue_facts, feature_facts
@@ -83,12 +83,16 @@ def gather(name: str, data_path: Path, images: Path | None = None) -> Facts:
             Example(token, int(count_of[token]), texts.get(token, {}), thumbnail(pictures[token]) if pictures else "")
             for token in tokens
         ],
-        digests={} if broken else digests(folder, name, events),
+        digests={} if broken else folder_digests(folder, name, _digest(events)),
         manifest=manifest,
         manifest_problem=problem,
         published=compare_with_published(folder / f"{name}.inter", counts),
         other_files=sorted(path.name for path in folder.glob(f"{name}.*") if path.name not in known),
     )
+
+
+def _digest(events: Events) -> str:
+    return events_digest(events.user, events.item, events.user_tokens, events.item_tokens)
 
 
 def dataset_folder(name: str, data_path: Path) -> Path:
