@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from recbole_hellm.data.catalogue import column_types, read_column
 from recbole_hellm.data.dataset_yaml import settings_text
 from recbole_hellm.data.event_table import EventTable
 from recbole_hellm.data.features import FeatureTable
 from recbole_hellm.data.fingerprint import events_digest
-from recbole_hellm.data.item_file import ItemReport, MissingText, write_items
+from recbole_hellm.data.images import match_items, open_source
+from recbole_hellm.data.item_file import IMAGE_COLUMN, ItemReport, MissingText, write_items
 from recbole_hellm.data.manifest import write_manifest
 from recbole_hellm.data.publish import published_folder
 from recbole_hellm.data.records import FEW_INTERACTIONS, CatalogueItem, Counts, UserSequence
@@ -43,6 +45,8 @@ class Contents:
     """Whether items and vectors without interactions are kept."""
     with_settings: bool = False
     """Whether ``<name>.yaml`` is written, for a data set whose settings do not come with this package."""
+    images: Path | None = None
+    """Folder or ``.zip`` with pictures of the items; not copied, but found again by the settings."""
 
 
 @dataclass
@@ -93,8 +97,10 @@ def write_dataset(target: Path, contents: Contents, inputs: dict[str, Any]) -> N
             features[table.name] = _write_features(folder / "features", table, seen.items, contents.keep_cold)
         results = {"counts": _all_counts(counted, seen, items), **seen.report}
         results |= {"missing": {"catalogue_row": items.n_no_row, **items.missing}, "features": features}
+        if contents.images is not None:
+            results["pictures"] = _count_pictures(contents.images, folder / f"{name}.item", seen.items)
         if contents.with_settings:
-            text = settings_text(name, counted, items, list(features))
+            text = settings_text(name, counted, items, list(features), contents.images)
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         write_manifest(folder, inputs, results, seen.digest)
     logger.info("%s: %s; missing texts: %s", target, counted, results["missing"])
@@ -177,6 +183,23 @@ def _write_features(folder: Path, table: FeatureTable, used: Mapping[str, int], 
             file.write(_half(table, rows[start : start + _CHUNK_ROWS]).tobytes())
     (folder / f"{table.name}.ids.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     return {"rows": len(tokens), "width": table.vectors.shape[1], "items_without_vector": len(used) - covered}
+
+
+def _count_pictures(images: Path, item_file: Path, used: Mapping[str, int]) -> dict[str, int]:
+    """Return how many items have a picture and how many have none.
+
+    Raises:
+        DataError: If the pictures cannot be found, or none is an item's.
+    """
+    named = read_column(item_file, IMAGE_COLUMN) if IMAGE_COLUMN in column_types(item_file) else {}
+    found = match_items(open_source(images), used, named)
+    logger.info("%s: %d of %d items have a picture", images, len(found), len(used))
+    if not found:
+        raise DataError(
+            f"{images}: no item has a picture there: files must be named by item id ({', '.join([*used][:3])}, ...), "
+            "or --columns image=COLUMN must name the column with their names"
+        )
+    return {"items_with_picture": len(found), "items_without_picture": len(used) - len(found)}
 
 
 def _half(table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float16]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_hellm.artifacts import fingerprint
-from recbole_hellm.data.features import load_features
+from recbole_hellm.data.features import ARRAYS, load_features
 from recbole_hellm.data.interactions import read_events
 from recbole_hellm.data.reading import read_lines
 
@@ -107,5 +107,6 @@ def _file_digest(inter_file: Path) -> str:
 
 
 def feature_files(folder: Path) -> list[Path]:
-    """Return the feature matrices of a data set folder."""
-    return sorted((folder / "features").glob("*.npy"))
+    """Return the feature matrices of a data set folder that runs read: of one name, the ending that comes first."""
+    found = {path.stem: path for ending in reversed(ARRAYS) for path in (folder / "features").glob(f"*{ending}")}
+    return [found[name] for name in sorted(found) if not name.endswith(".ids")]

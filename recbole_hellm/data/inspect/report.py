@@ -18,7 +18,7 @@ def inspect_dataset(name: str, data_path: Path, output: Path | None = None, imag
         name: Of the folder in ``data_path`` and of the files in it; prepared by this package or not.
         data_path: Folder of data sets.
         output: HTML file; by default ``<name>-inspect.html`` in the current folder.
-        images: Folder of item pictures named by item id; by default ``images/`` of the data set.
+        images: Folder or ``.zip`` of item pictures; by default where runs look for them.
 
     Raises:
         DataError: If there is no such data set, it is broken, or the page cannot be written.
