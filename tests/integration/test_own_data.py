@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from recbole_hellm import cli
+from recbole_hellm.config.recbole_config import HellmConfig
+from recbole_hellm.data.catalogue import read_item_tokens
 from recbole_hellm.data.manifest import read_manifest
+from recbole_hellm.data.tokens import unescaped
+from recbole_hellm.errors import DataError
+from recbole_hellm.pipeline.cold import cold_items
+from recbole_hellm.quick_start import run_recbole_hellm
 
 HARD = ["a b", "ключ", "NA", "[PAD]", "50%", '"q"']
 
@@ -120,3 +127,53 @@ def test_pictures_of_other_items_are_refused_and_nothing_is_written(photo_shop, 
     assert not any(Path("dataset").iterdir())
     assert cli.main(["prepare", "shop", "--source", "purchases.csv", *WALK, "--images", "fotos"]) == 2
     assert "fotos does not exist" in capsys.readouterr().err
+
+
+def test_items_nobody_bought_are_kept_out_of_the_model_and_scored_by_what_they_look_like(
+    photo_shop, toy, caplog, monkeypatch
+):
+    settings = {**toy(), "epochs": 1, "pretrain_epochs": 1, "sequence_epochs": 1, "image_encoder": "colours"}
+    for key in ("load_col", "item_features", "MAX_ITEM_LIST_LENGTH", "data_path"):
+        del settings[key]
+    monkeypatch.chdir(photo_shop)
+    with Path("products.csv").open("a") as file:
+        file.write("NEW-1,Red mug,1.00,\nNEW-2,Blue mug,1.00,\nNEW-3,,1.00,\n")
+    for name, colour in (("NEW-1", "red"), ("NEW-2", "blue")):
+        Image.new("RGB", (16, 16), colour).save(f"photos/{name}.jpg")
+    given = ["--source", "purchases.csv", *WALK, "--images", "photos", "--keep-cold-items"]
+    assert cli.main(["prepare", "shop", *given]) == 0
+    head = read_manifest(Path("dataset/shop"))
+    assert (head["n_items"], head["counts"]["n_items_without_interactions"]) == (20, 3)
+
+    result = run_recbole_hellm("HeLLM", "shop", config_dict=settings)
+    known = result["loaders"][0]._dataset.field2id_token["item_id"]
+    assert len(known) == 21  # padding; no id for a new item
+    caplog.set_level(logging.INFO)
+    cold = cold_items(result["config"], known, k=3)
+    assert (cold.tokens, cold.left_out) == (("NEW-1", "NEW-2"), ("NEW-3",))
+    assert "2 of 3 items without interactions are like known ones" in caplog.text
+    # a new red mug has the words and the photo of the known red ones, which have odd numbers
+    red = [number for number, token in enumerate(known) if token != "[PAD]" and int(unescaped(token)[4:]) % 2]
+    np.testing.assert_allclose(np.asarray(cold.weights[:, red].sum(axis=1)).ravel(), [1, 0], atol=1e-6)
+
+    interaction = next(iter(result["loaders"][2]))[0]
+    with torch.no_grad():
+        scores = result["trainer"].model.full_sort_predict(interaction).numpy()
+    new = cold.scores(scores)
+    assert new.shape == (len(scores), 2)
+    assert np.isfinite(new).all()
+    assert (new.max(axis=1) <= scores[:, 1:].max(axis=1) + 1e-5).all()
+
+
+def test_a_data_set_without_cold_items_says_so(photo_shop, toy, monkeypatch):
+    monkeypatch.chdir(photo_shop)
+    settings = toy()
+    for key in ("load_col", "item_features", "MAX_ITEM_LIST_LENGTH", "data_path"):
+        del settings[key]
+    assert cli.main(["prepare", "shop", "--source", "purchases.csv", *WALK]) == 0
+    config = HellmConfig("HeLLM", "shop", config_dict=settings)
+    known = ["[PAD]", *read_item_tokens(Path("dataset/shop/shop.item"))]
+    with pytest.raises(DataError, match="has no item without interactions: prepare the data set with --keep-cold"):
+        cold_items(config, known)
+    with pytest.raises(DataError, match="but item_features is empty"):
+        cold_items(HellmConfig("HeLLM", "shop", config_dict={**settings, "item_features": []}), known[:-1])
