@@ -65,7 +65,7 @@ class ImageFolder:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise DataError(f"folder of images {folder} does not exist: check setting 'image_source'")
+            raise DataError(f"folder of images {folder} does not exist: correct --images or setting 'image_source'")
         self.where, self._folder, self._root = str(folder), folder, folder.resolve()
         self._names = sorted(self._scan())
 
@@ -106,7 +106,9 @@ class ImageZip:
         try:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError as error:
-            raise DataError(f"zip of images {path} does not exist: check setting 'image_source'") from error
+            raise DataError(
+                f"zip of images {path} does not exist: correct --images or setting 'image_source'"
+            ) from error
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise DataError(f"{path}: no readable zip archive ({error}): copy it again") from error
         self._names = []

@@ -10,6 +10,7 @@ from recbole_hellm.artifacts import file_digest
 from recbole_hellm.data.atomic import Contents
 from recbole_hellm.data.collect import collect_events
 from recbole_hellm.data.filters import FILTER_NAMES, Filters
+from recbole_hellm.data.images import open_source
 from recbole_hellm.data.item_file import IMAGE_COLUMN, MissingText
 from recbole_hellm.data.manifest import describe_source
 from recbole_hellm.data.records import CatalogueItem, Counts
@@ -61,6 +62,8 @@ class OwnSource:
         self.source: OpenSource = chosen.open(path, options)
         self.filters: Filters = replace(self.source.filters, **filters)
         _check_features(options.features, options.images)
+        if options.images is not None:
+            open_source(options.images)  # a wrong path is not found out after an hour of reading
         extra = [file for entry in options.features for file in entry_files(entry)]
         self._items = None if options.items is None else open_table(options.items, options.separator)
         files = [*self.source.files, *extra, *(self._items.files if self._items else ())]
@@ -93,6 +96,8 @@ class OwnSource:
         tables = source.features()
         given = [read_entry(entry, source) for entry in options.features]
         names = {table.name for table in given}
+        if options.images is not None and any(table.name == IMAGE_COLUMN for table in tables):
+            raise DataError(f"{self.path} has vectors {IMAGE_COLUMN!r} already: leave out --images, or the array")
         return Contents(
             sequences=events,
             items=items,

@@ -109,7 +109,7 @@ def test_names_of_a_zip_that_lead_out_are_refused(tmp_path, name):
 
 def test_broken_archives(tmp_path):
     path = tmp_path / "x.zip"
-    with pytest.raises(DataError, match=r"x\.zip does not exist: check setting 'image_source'"):
+    with pytest.raises(DataError, match=r"x\.zip does not exist: correct --images"):
         open_source(path)
     path.write_bytes(b"no zip")
     with pytest.raises(DataError, match="no readable zip archive"):

@@ -122,7 +122,8 @@ def _features(facts: Facts) -> Iterator[str]:
             yield f"Features {feature.name} cannot be used: {feature.problem}."
         elif feature.n_covered < facts.events.n_items:
             lacking = facts.events.n_items - feature.n_covered
-            yield f"{_lacking(lacking, facts)} no vector in {feature.name}: the setting feature_missing decides what follows."
+            said = "the setting feature_missing decides what follows."
+            yield f"{_lacking(lacking, facts)} no vector in {feature.name}: {said}"
     if facts.n_images is not None and facts.n_images < facts.events.n_items:
         yield f"{_lacking(facts.events.n_items - facts.n_images, facts)} no picture in the folder of pictures."
 
