@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from recbole_hellm.errors import DataError
 
-_BLOCK = 1024
+_BLOCK_CELLS = 2**24
+"""Cosines in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,9 @@ def _neighbours(vectors: NDArray[np.float32], present: NDArray[np.bool_], n_know
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     k = min(k, len(warm))
     parts = []
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
+    n_rows = max(1, _BLOCK_CELLS // len(warm))
+    for start in range(0, len(rows), n_rows):
+        block = rows[start : start + n_rows]
         cosine = unit[n_known + block] @ unit[warm].T
         places = np.argsort(-cosine, axis=1, kind="stable")[:, :k]  # of equal ones the smaller id
         near = np.maximum(np.take_along_axis(cosine, places, axis=1), 0)

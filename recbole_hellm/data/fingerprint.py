@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.data.features import ARRAYS, load_features
-from recbole_hellm.data.interactions import read_events
+from recbole_hellm.data.interactions import Events, read_events
 from recbole_hellm.data.reading import read_lines
 
 _CHUNK = 100_000
@@ -91,7 +91,7 @@ def folder_digests(folder: Path, name: str, events: str = "") -> dict[str, Any]:
     """
     item_file = folder / f"{name}.item"
     parts: dict[str, Any] = {
-        "events": events or _file_digest(folder / f"{name}.inter"),
+        "events": events or digest_of(read_events(folder / f"{name}.inter")),
         "catalogue": catalogue_digest(item_file) if item_file.is_file() else "",
         "features": {},
     }
@@ -101,8 +101,8 @@ def folder_digests(folder: Path, name: str, events: str = "") -> dict[str, Any]:
     return {"dataset": fingerprint(**parts), **parts}
 
 
-def _file_digest(inter_file: Path) -> str:
-    events = read_events(inter_file)
+def digest_of(events: Events) -> str:
+    """Return ``events_digest`` of interactions that were read."""
     return events_digest(events.user, events.item, events.user_tokens, events.item_tokens)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hellm.data.fingerprint import events_digest, folder_digests
+from recbole_hellm.data.fingerprint import digest_of, folder_digests
 from recbole_hellm.data.inspect.events import EventFacts, event_facts
 from recbole_hellm.data.inspect.images import Pictures, find_images, thumbnail
 from recbole_hellm.data.inspect.items import CatalogueFacts, Example, FeatureFacts, catalogue_facts, feature_facts
@@ -82,16 +82,12 @@ def gather(name: str, data_path: Path, images: Path | None = None) -> Facts:
         examples=[
             Example(token, int(count_of[token]), texts.get(token, {}), _thumbnail(pictures, token)) for token in tokens
         ],
-        digests={} if broken else folder_digests(folder, name, _digest(events)),
+        digests={} if broken else folder_digests(folder, name, digest_of(events)),
         manifest=manifest,
         manifest_problem=problem,
         published=compare_with_published(folder / f"{name}.inter", counts),
         other_files=sorted(path.name for path in folder.glob(f"{name}.*") if path.name not in known),
     )
-
-
-def _digest(events: Events) -> str:
-    return events_digest(events.user, events.item, events.user_tokens, events.item_tokens)
 
 
 def dataset_folder(name: str, data_path: Path) -> Path:

@@ -38,15 +38,22 @@ def find_images(folder: Path, images: Path | None, tokens: Iterable[str]) -> Pic
         tokens: Items.
 
     Raises:
-        DataError: If ``images`` does not exist or is unsafe, or the ``.item`` file is broken.
+        DataError: If ``images`` does not exist or is unsafe, or the settings file is broken.
     """
     place = images or _usual_place(folder)
     if place is None:
         return None
-    item_file = folder / f"{folder.name}.item"
-    named = read_column(item_file, IMAGE_COLUMN) if IMAGE_COLUMN in column_types(item_file) else {}
     source = open_source(place)
-    return Pictures(source, match_items(source, tokens, named))
+    return Pictures(source, match_items(source, tokens, _named(folder / f"{folder.name}.item")))
+
+
+def _named(item_file: Path) -> Mapping[str, str]:
+    """Return the names in the column ``image``."""
+    try:
+        return read_column(item_file, IMAGE_COLUMN) if IMAGE_COLUMN in column_types(item_file) else {}
+    except DataError as error:  # a run stops there; the page tells the rest
+        logger.warning("the column %r is not used: %s", IMAGE_COLUMN, error)
+        return {}
 
 
 def _usual_place(folder: Path) -> Path | None:
