@@ -18,7 +18,7 @@ setup(
     package_dir={"recbole_hellm.properties": "properties"},
     package_data={
         "recbole_hellm.properties": ["*.yaml", "*/*.yaml"],
-        "recbole_hellm": ["py.typed", "benchmark/*.j2", "data/*.j2", "tune/*.j2"],
+        "recbole_hellm": ["py.typed", "benchmark/*.j2", "data/inspect/*.j2", "tune/*.j2"],
     },
     install_requires=[
         "torch>=2.6,<2.14",

@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "--data-path", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)"
     )
     inspect.add_argument("--output", type=Path, metavar="FILE.html", help="page (default: NAME-inspect.html)")
-    inspect.add_argument("--images", type=Path, metavar="DIR", help="pictures named by item id (default: NAME/images)")
+    inspect.add_argument("--images", type=Path, metavar="DIR", help="pictures (default: where runs look for them)")
+        "--images", type=Path, metavar="DIR", help="folder or .zip of pictures (default: where runs look)"
+    )
     inspect.set_defaults(run=_inspect)
 
     features.add_parsers(commands, _answer)
@@ -132,7 +134,7 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    from recbole_hellm.data.inspect import inspect_dataset
+    from recbole_hellm.data.inspect.report import inspect_dataset
 
     print(inspect_dataset(options.name, options.data_path, options.output, options.images))
     return 0

@@ -1,6 +1,6 @@
 """Writes RecBole's atomic files, feature matrices and a manifest as one complete folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from recbole_hellm.data.catalogue import column_types, read_column
 from recbole_hellm.data.dataset_yaml import settings_text
 from recbole_hellm.data.event_table import EventTable
 from recbole_hellm.data.features import FeatureTable
-from recbole_hellm.data.item_file import ItemReport, MissingText, write_items
+from recbole_hellm.data.fingerprint import events_digest
+from recbole_hellm.data.images import match_items, open_source
+from recbole_hellm.data.item_file import IMAGE_COLUMN, ItemReport, MissingText, write_items
 from recbole_hellm.data.manifest import write_manifest
 from recbole_hellm.data.publish import published_folder
 from recbole_hellm.data.records import FEW_INTERACTIONS, CatalogueItem, Counts, UserSequence
@@ -42,6 +45,8 @@ class Contents:
     """Whether items and vectors without interactions are kept."""
     with_settings: bool = False
     """Whether ``<name>.yaml`` is written, for a data set whose settings do not come with this package."""
+    images: Path | None = None
+    """Folder or ``.zip`` with pictures of the items; not copied, but found again by the settings."""
 
 
 @dataclass
@@ -52,7 +57,10 @@ class _Interactions:
     n_interactions: int = 0
     n_same_time_steps: int = 0
     n_users_with_few: int = 0
-    items: dict[str, None] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    """Item to its number, by first appearance."""
+    digest: str = ""
+    """``fingerprint.events_digest`` of what was written."""
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,10 +97,12 @@ def write_dataset(target: Path, contents: Contents, inputs: dict[str, Any]) -> N
             features[table.name] = _write_features(folder / "features", table, seen.items, contents.keep_cold)
         results = {"counts": _all_counts(counted, seen, items), **seen.report}
         results |= {"missing": {"catalogue_row": items.n_no_row, **items.missing}, "features": features}
+        if contents.images is not None:
+            results["pictures"] = _count_pictures(contents.images, folder / f"{name}.item", seen.items)
         if contents.with_settings:
-            text = settings_text(name, counted, items, list(features))
+            text = settings_text(name, counted, items, list(features), contents.images)
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-        write_manifest(folder, inputs, results)
+        write_manifest(folder, inputs, results, seen.digest)
     logger.info("%s: %s; missing texts: %s", target, counted, results["missing"])
 
 
@@ -108,27 +118,38 @@ def _all_counts(counted: Counts, seen: _Interactions, items: ItemReport) -> dict
 
 
 def _write_interactions(path: Path, sequences: Iterable[UserSequence] | EventTable) -> _Interactions:
-    """Write the ``.inter`` file and count."""
+    """Write the ``.inter`` file, count and digest."""
     if isinstance(sequences, EventTable):
-        events = sequences
-        events.write(path)
-        items = dict.fromkeys(events.item_tokens)
-        n_users = len(events.user_tokens)
-        return _Interactions(
-            n_users, len(events), events.n_tied(), events.n_short(), items, {"source_rows": events.report}
-        )
-    seen = _Interactions()
+        return _write_table(path, sequences)
+    seen, users, codes = _Interactions(), list[str](), list[list[int]]()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\tday_gap:float\n")
         for sequence in tqdm(sequences, desc=f"{path.stem}: interactions", unit=" users", disable=None):
             rows = zip(sequence.items, sequence.timestamps, sequence.day_gaps, strict=True)
             file.writelines(f"{sequence.user}\t{item}\t{time}\t{gap:.7g}\n" for item, time, gap in rows)
-            seen.items.update(dict.fromkeys(sequence.items))
-            seen.n_users += 1
-            seen.n_interactions += len(sequence.items)
+            users.append(sequence.user)
+            codes.append([seen.items.setdefault(item, len(seen.items)) for item in sequence.items])
             seen.n_users_with_few += len(sequence.items) < FEW_INTERACTIONS
             seen.n_same_time_steps += sum(gap == 0 for gap in sequence.day_gaps[1:])
+    user = np.repeat(np.arange(len(users)), [len(row) for row in codes])
+    item = np.concatenate([*codes, []]).astype(np.int64)
+    seen.n_users, seen.n_interactions = len(users), len(item)
+    seen.digest = events_digest(user, item, users, list(seen.items))
     return seen
+
+
+def _write_table(path: Path, events: EventTable) -> _Interactions:
+    """Write interactions that are there as arrays."""
+    events.write(path)
+    return _Interactions(
+        n_users=len(events.user_tokens),
+        n_interactions=len(events),
+        n_same_time_steps=events.n_tied(),
+        n_users_with_few=events.n_short(),
+        items={token: number for number, token in enumerate(events.item_tokens)},
+        digest=events_digest(events.user, events.item, events.user_tokens, events.item_tokens),
+        report={"source_rows": events.report},
+    )
 
 
 def _check_counts(name: str, seen: _Interactions, expected: Counts | None) -> Counts:
@@ -143,7 +164,7 @@ def _check_counts(name: str, seen: _Interactions, expected: Counts | None) -> Co
     return counted
 
 
-def _write_features(folder: Path, table: FeatureTable, used: dict[str, None], keep_cold: bool) -> dict[str, Any]:
+def _write_features(folder: Path, table: FeatureTable, used: Mapping[str, int], keep_cold: bool) -> dict[str, Any]:
     """Write the rows that are not all zero as float16 with their tokens beside; return what the manifest says."""
     folder.mkdir(exist_ok=True)
     present = table.present()
@@ -162,6 +183,23 @@ def _write_features(folder: Path, table: FeatureTable, used: dict[str, None], ke
             file.write(_half(table, rows[start : start + _CHUNK_ROWS]).tobytes())
     (folder / f"{table.name}.ids.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     return {"rows": len(tokens), "width": table.vectors.shape[1], "items_without_vector": len(used) - covered}
+
+
+def _count_pictures(images: Path, item_file: Path, used: Mapping[str, int]) -> dict[str, int]:
+    """Return how many items have a picture and how many have none.
+
+    Raises:
+        DataError: If the pictures cannot be found, or none is an item's.
+    """
+    named = read_column(item_file, IMAGE_COLUMN) if IMAGE_COLUMN in column_types(item_file) else {}
+    found = match_items(open_source(images), used, named)
+    logger.info("%s: %d of %d items have a picture", images, len(found), len(used))
+    if not found:
+        raise DataError(
+            f"{images}: no item has a picture there: files must be named by item id ({', '.join([*used][:3])}, ...), "
+            "or --columns image=COLUMN must name the column with their names"
+        )
+    return {"items_with_picture": len(found), "items_without_picture": len(used) - len(found)}
 
 
 def _half(table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float16]:

@@ -55,6 +55,15 @@ def read_column(item_file: Path, column: str) -> dict[str, str]:
     return {token: cell for token, cell in _by_item(item_file, [column], lambda cells: cells[column]).items() if cell}
 
 
+def read_item_tokens(item_file: Path) -> list[str]:
+    """Return the item token of every row, in the order of the file.
+
+    Raises:
+        DataError: As :func:`read_item_text`.
+    """
+    return list(_by_item(item_file, [], lambda cells: None))
+
+
 def _by_item(item_file: Path, columns: Sequence[str], make: Callable[[Mapping[str, str]], T]) -> dict[str, T]:
     """Return item token -> what ``make`` makes of its cells."""
     found: dict[str, T] = {}

@@ -1,6 +1,8 @@
 """The settings file that is written beside a data set, so that its name is all a run needs."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from recbole_hellm.data.item_file import IMAGE_COLUMN, ItemReport
 from recbole_hellm.data.records import Counts
@@ -25,7 +27,9 @@ eval_args:                      # leave one out: last interaction for test, the 
 """
 
 
-def settings_text(name: str, counts: Counts, items: ItemReport, modalities: Sequence[str]) -> str:
+def settings_text(
+    name: str, counts: Counts, items: ItemReport, modalities: Sequence[str], images: Path | None = None
+) -> str:
     """Return the yaml text with what RecBole and this package's models need to know.
 
     Args:
@@ -33,12 +37,18 @@ def settings_text(name: str, counts: Counts, items: ItemReport, modalities: Sequ
         counts: Its sizes.
         items: Columns of the ``.item`` file.
         modalities: Names of the matrices in ``features/``.
+        images: Folder or ``.zip`` with pictures of the items.
     """
     text = _TEMPLATE.format(name=name, users=counts.n_users, items=counts.n_items, interactions=counts.n_interactions)
     named = [*(["text"] if items.texts and "text" not in modalities else []), *modalities]
+    named += [IMAGE_COLUMN] if images is not None else []
     what = "text is encoded from text_columns; others are features/<name>.npy" if named else "none: no item hypergraph"
+    if images is not None:
+        what = "text is encoded from text_columns, image from the pictures; others are features/<name>.npy"
     text += f"item_features: [{', '.join(named)}]   # {what}\n"
-    if items.n_images and IMAGE_COLUMN not in modalities:
+    if images is not None:
+        text += f"image_source: {json.dumps(str(images.resolve()), ensure_ascii=False)}\n"
+    elif items.n_images and IMAGE_COLUMN not in modalities:
         text += (
             f"# {items.n_images:,} items have a picture (column {IMAGE_COLUMN}): add {IMAGE_COLUMN} to item_features "
         )

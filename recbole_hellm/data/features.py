@@ -15,6 +15,8 @@ from recbole_hellm.errors import DataError, nearest
 
 logger = getLogger(__name__)
 
+ARRAYS = (".npy", ".safetensors")
+"""Endings of feature files, in the order in which they are looked for."""
 MissingPolicy = Literal["mean", "zero", "error"]
 _CHUNK_ROWS = 65_536
 _HEADERS = frozenset({"item_id", "item_id:token"})
@@ -114,7 +116,7 @@ def load_features(path: Path, ids_path: Path | None = None) -> FeatureTable:
         DataError: If a file is missing or broken, needs pickle, or breaks a rule of ``FeatureTable``.
     """
     ids_path = ids_path or path.with_suffix(".ids.txt")
-    matrix = _load_array(path)
+    matrix = load_array(path)
     if matrix.dtype.kind != "f":
         raise DataError(
             f"{path}: type must be float16, float32 or float64, got {matrix.dtype}: save array.astype('float32')"
@@ -198,7 +200,7 @@ def _chunks(vectors: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.floa
         yield start, vectors[start : start + _CHUNK_ROWS]
 
 
-def _load_array(path: Path) -> NDArray[np.generic]:
+def load_array(path: Path) -> NDArray[np.generic]:
     """Memory-map a ``.npy`` file that needs no pickle, or read the tensor ``vectors`` of a ``.safetensors`` file."""
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
@@ -225,7 +227,7 @@ def _load_safetensors(path: Path) -> NDArray[np.generic]:
 def _load_ids(path: Path) -> tuple[str, ...]:
     """Read item tokens from a ``.npy`` array or the first column of a text file."""
     if path.suffix == ".npy":
-        ids = _load_array(path)
+        ids = load_array(path)
         if ids.ndim != 1 or ids.dtype.kind not in "iuU":
             raise DataError(
                 f"{path}: ids must be a 1-d array of integers or strings, got {ids.dtype} {list(ids.shape)}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_hellm.artifacts import fingerprint
-from recbole_hellm.data.features import load_features
+from recbole_hellm.data.features import ARRAYS, load_features
 from recbole_hellm.data.interactions import Events, read_events
 from recbole_hellm.data.reading import read_lines
 
@@ -78,24 +78,20 @@ def vectors_digest(vectors: NDArray[Any], tokens: Sequence[str]) -> str:
     return hashlib.sha256(head + b"".join(sorted(rows))).hexdigest()
 
 
-def folder_digests(folder: Path, name: str) -> dict[str, Any]:
+def folder_digests(folder: Path, name: str, events: str = "") -> dict[str, Any]:
     """Digest a data set folder: ``events``, ``catalogue`` (``""`` without one), ``features``, and all as ``dataset``.
 
     Args:
         folder: Holds ``<name>.inter`` and maybe ``<name>.item`` and ``features/``.
         name: Of the data set.
+        events: From ``events_digest``, if the interactions are at hand; else the file is read.
 
     Raises:
         DataError: If a file is missing or broken.
     """
-    return digests(folder, name, read_events(folder / f"{name}.inter"))
-
-
-def digests(folder: Path, name: str, events: Events) -> dict[str, Any]:
-    """Do as ``folder_digests`` with interactions that were read before."""
     item_file = folder / f"{name}.item"
     parts: dict[str, Any] = {
-        "events": events_digest(events.user, events.item, events.user_tokens, events.item_tokens),
+        "events": events or digest_of(read_events(folder / f"{name}.inter")),
         "catalogue": catalogue_digest(item_file) if item_file.is_file() else "",
         "features": {},
     }
@@ -105,6 +101,12 @@ def digests(folder: Path, name: str, events: Events) -> dict[str, Any]:
     return {"dataset": fingerprint(**parts), **parts}
 
 
+def digest_of(events: Events) -> str:
+    """Return ``events_digest`` of interactions that were read."""
+    return events_digest(events.user, events.item, events.user_tokens, events.item_tokens)
+
+
 def feature_files(folder: Path) -> list[Path]:
-    """Return the feature matrices of a data set folder."""
-    return sorted((folder / "features").glob("*.npy"))
+    """Return the feature matrices of a data set folder that runs read: of one name, the ending that comes first."""
+    found = {path.stem: path for ending in reversed(ARRAYS) for path in (folder / "features").glob(f"*{ending}")}
+    return [found[name] for name in sorted(found) if not name.endswith(".ids")]

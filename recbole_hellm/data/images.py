@@ -65,7 +65,7 @@ class ImageFolder:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise DataError(f"folder of images {folder} does not exist: check setting 'image_source'")
+            raise DataError(f"folder of images {folder} does not exist: correct --images or setting 'image_source'")
         self.where, self._folder, self._root = str(folder), folder, folder.resolve()
         self._names = sorted(self._scan())
 
@@ -106,7 +106,9 @@ class ImageZip:
         try:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError as error:
-            raise DataError(f"zip of images {path} does not exist: check setting 'image_source'") from error
+            raise DataError(
+                f"zip of images {path} does not exist: correct --images or setting 'image_source'"
+            ) from error
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise DataError(f"{path}: no readable zip archive ({error}): copy it again") from error
         self._names = []
@@ -159,12 +161,10 @@ def match_items(source: ImageSource, tokens: Iterable[str], given: Mapping[str, 
     Args:
         source: The pictures.
         tokens: Items.
-        given: Item to the path of its picture, or a path or address that ends in its file name (column ``image`` of the
-            ``.item`` file). Any other item has ``<item>.jpg`` or ``<item>_<anything>.jpg`` (also png, ...), in
-            whatever folder; ``%XX`` in an item id may stand for the character itself.
-
-    Raises:
-        DataError: If a given path is absolute or leads out of the source.
+        given: Item to the path of its picture in the source, or a path or address that ends in its file name (column
+            ``image`` of the ``.item`` file); nothing outside the source is ever looked at. Any other item has
+            ``<item>.jpg`` or ``<item>_<anything>.jpg`` (also png, ...), in whatever folder; ``%XX`` in an item id may
+            stand for the character itself.
     """
     wanted = list(tokens)
     own = {option for token in wanted for option in _stems(token)}
@@ -180,9 +180,7 @@ def match_items(source: ImageSource, tokens: Iterable[str], given: Mapping[str, 
     for token in wanted:
         options = [*(by_stem.get(stem) for stem in _stems(token)), by_start.get(token)]
         if cell := given.get(token, ""):
-            path = PurePosixPath(cell)
-            if "://" not in cell and (path.is_absolute() or ".." in path.parts):
-                raise DataError(f"item {token!r}: the path of its picture, {cell!r}, leads out of {source.where}")
+            path = PurePosixPath(cell.replace("\\", "/"))
             options = [by_path.get(str(path)), by_file.get(path.name.split("?")[0]), *options]
         named = next((option for option in options if option is not None), None)
         if named is not None:

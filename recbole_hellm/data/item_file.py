@@ -4,7 +4,7 @@ import json
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -43,7 +43,7 @@ class ItemReport:
 
 
 def write_items(
-    path: Path, items: Iterable[CatalogueItem], used: dict[str, None], missing_text: MissingText, keep_cold: bool
+    path: Path, items: Iterable[CatalogueItem], used: Mapping[str, object], missing_text: MissingText, keep_cold: bool
 ) -> ItemReport:
     """Write one row an item: ``item_id:token``, the columns that occur, ``image:token`` if any item has a picture.
 

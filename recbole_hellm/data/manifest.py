@@ -38,11 +38,19 @@ def describe_source(name: str, layout: str, files: Iterable[Path], options: Mapp
     }
 
 
-def write_manifest(folder: Path, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+def write_manifest(
+    folder: Path, inputs: Mapping[str, Any], results: Mapping[str, Any], events: str = ""
+) -> dict[str, Any]:
     """Write ``manifest.json`` over all files in ``folder``, which must be complete, and return its contents.
 
     Beside ``inputs`` and ``results`` it gets ``n_users``, ``n_items``, ``n_interactions`` (those of
     ``results["counts"]``) and ``fingerprint`` at the top.
+
+    Args:
+        folder: With all files of the data set.
+        inputs: From :func:`describe_source`.
+        results: What came out.
+        events: Digest of the interactions, if it is known; else they are read again.
     """
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     written = {
@@ -54,7 +62,7 @@ def write_manifest(folder: Path, inputs: Mapping[str, Any], results: Mapping[str
         **inputs,
         "package_version": package_version(),
         **{key: counts[key] for key in COUNTS if key in counts},
-        "fingerprint": folder_digests(folder, inputs["name"]),
+        "fingerprint": folder_digests(folder, inputs["name"], events),
         **results,
         "files": written,
     }

@@ -10,7 +10,8 @@ from recbole_hellm.artifacts import file_digest
 from recbole_hellm.data.atomic import Contents
 from recbole_hellm.data.collect import collect_events
 from recbole_hellm.data.filters import FILTER_NAMES, Filters
-from recbole_hellm.data.item_file import MissingText
+from recbole_hellm.data.images import open_source
+from recbole_hellm.data.item_file import IMAGE_COLUMN, MissingText
 from recbole_hellm.data.manifest import describe_source
 from recbole_hellm.data.records import CatalogueItem, Counts
 from recbole_hellm.data.sources.base import ItemRow, OpenSource, SourceOptions
@@ -60,7 +61,9 @@ class OwnSource:
         chosen = find_format(path, format_name)
         self.source: OpenSource = chosen.open(path, options)
         self.filters: Filters = replace(self.source.filters, **filters)
-        _check_features(options.features)
+        _check_features(options.features, options.images)
+        if options.images is not None:
+            open_source(options.images)  # a wrong path is not found out after an hour of reading
         extra = [file for entry in options.features for file in entry_files(entry)]
         self._items = None if options.items is None else open_table(options.items, options.separator)
         files = [*self.source.files, *extra, *(self._items.files if self._items else ())]
@@ -93,6 +96,8 @@ class OwnSource:
         tables = source.features()
         given = [read_entry(entry, source) for entry in options.features]
         names = {table.name for table in given}
+        if options.images is not None and any(table.name == IMAGE_COLUMN for table in tables):
+            raise DataError(f"{self.path} has vectors {IMAGE_COLUMN!r} already: leave out --images, or the array")
         return Contents(
             sequences=events,
             items=items,
@@ -101,11 +106,12 @@ class OwnSource:
             missing_text="empty" if rows is None else self.missing_text,
             keep_cold=self.keep_cold_items,
             with_settings=True,
+            images=options.images,
         )
 
     def _item_rows(self) -> Iterable[ItemRow] | None:
         if self._items is not None:
-            return table_items(self._items, self.options, strict=True)
+            return table_items(self._items, self.options, strict=True, alone=True)
         return None if self.source.item_rows is None else self.source.item_rows()
 
 
@@ -121,11 +127,13 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_features(entries: tuple[str, ...]) -> None:
+def _check_features(entries: tuple[str, ...], images: Path | None) -> None:
     names = [parse_entry(entry)[0] for entry in entries]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"option 'features' names {name!r} twice: one array a name")
+    if images is not None and IMAGE_COLUMN in names:
+        raise ConfigError("options 'images' and 'features image=...' both say what 'image' is: give one of them")
 
 
 def _checksums(files: Iterable[Path], root: Path) -> dict[str, str]:

@@ -43,6 +43,7 @@ def _add_reading(group: Any) -> None:
     )
     add("--items", type=Path, help="table of the items (csv, tsv, Parquet, JSON lines)")
     add("--features", action="append", metavar="NAME=ARRAY[,IDS]", help="item vectors (.npy, .pt) and their ids")
+    add("--images", type=Path, metavar="DIR", help="folder or .zip of pictures, named by item id or by column image")
     add("--fields", help="text columns to keep, for example title,brand (default: all)")
     add("--time-unit", choices=TIME_UNITS, help="default: by size; row: the order of the rows is the time")
     add("--bad-times", choices=get_args(BadTimes), help="interactions without a time (default: error)")
@@ -68,7 +69,7 @@ def prepare_settings(given: argparse.Namespace) -> dict[str, Any]:
     """
     reading: dict[str, Any] = {
         name: getattr(given, name)
-        for name in ("items", "time_unit", "bad_times", "conflicts", "separator", "header")
+        for name in ("items", "images", "time_unit", "bad_times", "conflicts", "separator", "header")
         if getattr(given, name) is not None
     }
     if given.columns:

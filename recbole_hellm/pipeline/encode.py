@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
@@ -67,7 +68,9 @@ def _write(path: Path, table: FeatureTable, about: dict[str, str]) -> None:
     ids = path.with_suffix(".ids.txt")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vectors": np.ascontiguousarray(table.vectors)}, scratch, metadata=about)
+        # one entry: the order of several is left to chance, and the same vectors must give the same bytes
+        metadata = {"made_of": json.dumps(about, sort_keys=True)}
+        save_file({"vectors": np.ascontiguousarray(table.vectors)}, scratch, metadata=metadata)
         ids.unlink(missing_ok=True)
         scratch.replace(path)
         write_atomically(ids, "".join(f"{token}\n" for token in table.tokens))

@@ -8,11 +8,10 @@ from typing import Literal
 
 from recbole_hellm.config.specs import FeatureSpec
 from recbole_hellm.data.catalogue import number_columns
+from recbole_hellm.data.features import ARRAYS
 from recbole_hellm.errors import ConfigError, DataError
 
 Origin = Literal["array", "text", "image", "numbers"]
-ARRAYS = (".npy", ".safetensors")
-"""Endings of feature files, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True)

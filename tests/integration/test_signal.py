@@ -55,7 +55,7 @@ def test_signal_by_command(run, data):
     assert "did you mean 'item_features'?" in errors[0]
 
 
-def test_encode_writes_files_that_runs_read(run, data, tmp_path):
+def test_encode_writes_files_that_runs_read(run, data, tmp_path, capsys):
     code, lines, _ = run("encode")
     assert (code, lines) == (0, [str(data / "features" / "text.safetensors")])
     table = load_features(data / "features" / "text.safetensors")
@@ -67,7 +67,14 @@ def test_encode_writes_files_that_runs_read(run, data, tmp_path):
     code, _, errors = run("encode")
     assert (code, "has an array already: nothing to encode" in errors[0]) == (2, True)
     run("encode", "--force", f"--output={tmp_path / 'other'}", item_features=["text"])
-    assert np.array_equal(load_features(tmp_path / "other" / "text.safetensors").vectors, table.vectors)
+    assert (tmp_path / "other" / "text.safetensors").read_bytes() == (
+        data / "features" / "text.safetensors"
+    ).read_bytes()
+    assert (
+        cli.main(["inspect", CHECKERBOARD, "--data-path", str(data.parent), "--output", str(tmp_path / "p.html")]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert f"{N_ITEMS} items (100 %); {N_ITEMS} rows of 256 numbers, float32" in shown
     code, _, errors = run("encode", f"--output={tmp_path / 'other'}", "--force", item_features=["audio"])
     assert (code, "item feature 'audio'" in errors[0]) == (2, True)
 

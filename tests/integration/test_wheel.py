@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -22,9 +23,12 @@ def pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], check=True, cwd=CHECKOUT)
 
 
-def test_the_wheel_holds_every_settings_file_and_reads_them(tmp_path):
+def test_the_wheel_holds_every_settings_file_and_template(tmp_path):
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), ".")
     (wheel,) = tmp_path.glob("*.whl")
+    templates = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "recbole_hellm").rglob("*.j2")}
+    assert len(templates) >= 2
+    assert templates <= set(zipfile.ZipFile(wheel).namelist())
     pip("install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_hellm.data.inspect import inspect_dataset
+from recbole_hellm.data.inspect.report import inspect_dataset
 from recbole_hellm.data.manifest import read_manifest
 from recbole_hellm.data.prepare import prepare
 

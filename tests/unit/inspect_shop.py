@@ -7,7 +7,7 @@ from PIL import Image
 
 from recbole_hellm.data.atomic import Contents, write_dataset
 from recbole_hellm.data.features import FeatureTable
-from recbole_hellm.data.inspect import inspect_dataset
+from recbole_hellm.data.inspect.report import inspect_dataset
 from recbole_hellm.data.records import CatalogueItem, UserSequence
 
 HOSTILE = '<script>alert("1")</script>&amp;'

@@ -11,6 +11,7 @@ from recbole_hellm.artifacts import file_digest
 from recbole_hellm.data import atomic
 from recbole_hellm.data.atomic import Contents, Counts, write_dataset
 from recbole_hellm.data.features import FeatureTable, load_features
+from recbole_hellm.data.fingerprint import folder_digests
 from recbole_hellm.data.manifest import difference, is_prepared, read_manifest
 from recbole_hellm.data.publish import published_folder
 from recbole_hellm.data.records import CatalogueItem, UserSequence
@@ -54,6 +55,7 @@ def test_known_answer(tmp_path):
     assert (folder / "tiny.item").read_text() == (
         "item_id:token\ttitle:token_seq\tbrand:token_seq\n10\ta\tb\n20\tc\t\n30\t\t\n"
     )
+    assert read_manifest(folder)["fingerprint"] == folder_digests(folder, "tiny")  # without reading the events again
     image = load_features(folder / "features" / "image.npy")
     assert (image.tokens, image.vectors.tolist()) == (("10", "30"), [[1, 2], [3, 4]])
 

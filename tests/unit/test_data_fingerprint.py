@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.data import fingerprint as module
@@ -80,6 +81,14 @@ def test_each_part_of_a_data_set_has_its_own_digest(tmp_path):
         after = folder_digests(folder, CHECKERBOARD)
         assert {key for key in after if after[key] != before[key]} == {part, "dataset"}
         before = after
+    ids = (folder / "features" / "image.ids.txt").read_text()
+    (folder / "features" / "text.ids.txt").write_text(ids)
+    vectors = np.ones((len(ids.split()), 3), dtype=np.float32)
+    save_file({"vectors": vectors}, folder / "features" / "text.safetensors")  # what `encode` writes
+    after = folder_digests(folder, CHECKERBOARD)
+    assert (set(after["features"]), after["dataset"] != before["dataset"]) == ({"image", "text"}, True)
+    np.save(folder / "features" / "text.npy", vectors + 1)  # comes first, as in runs
+    assert folder_digests(folder, CHECKERBOARD)["features"]["text"] != after["features"]["text"]
     (folder / f"{CHECKERBOARD}.item").unlink()
     assert folder_digests(folder, CHECKERBOARD)["catalogue"] == ""
 

@@ -24,6 +24,7 @@ from sources import (
 )
 
 from recbole_hellm.data.features import load_features
+from recbole_hellm.data.fingerprint import folder_digests
 from recbole_hellm.data.manifest import is_prepared
 from recbole_hellm.data.prepare import DATASETS, Counts, Recipe, prepare
 from recbole_hellm.data.prepare_arguments import FORMATS
@@ -51,6 +52,7 @@ def test_every_format_is_found_out_and_prepared(tmp_path):
         head = manifest(folder)
         assert (head["n_users"], head["source"]["layout"]) == (2, name)
         assert head["n_interactions"] == sum(map(len, events(folder).values()))
+        assert head["fingerprint"] == folder_digests(folder, name)
         assert str(tmp_path) not in (folder / "manifest.json").read_text()
         settings = yaml.safe_load((folder / f"{name}.yaml").read_text())
         assert settings["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}

@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
+from PIL import Image
 from sources import (
     CSV_COLUMNS,
     DAY,
@@ -24,6 +26,7 @@ from sources import (
 )
 
 from recbole_hellm.data.features import load_features
+from recbole_hellm.data.prepare import prepare
 from recbole_hellm.data.sources.base import SourceOptions
 from recbole_hellm.errors import ConfigError
 
@@ -158,6 +161,34 @@ def test_matrices_that_do_not_fit_their_map(tmp_path, refused):
     refused(source, r"image_feat\.npy: shape \[3, 2\] does not fit the 2 items of i_id_mapping\.csv.*other items")
     (source / "i_id_mapping.csv").unlink()
     refused(source, r"i_id_mapping\.csv is missing: without it nothing says which item a row of image_feat\.npy")
+
+
+def test_a_data_set_with_arrays_and_no_text(tmp_path):
+    """As TikTok's: acoustic, visual, and nothing to read."""
+    source = write(tmp_path / "plays.csv", f"user,item,time\nu,A,{START}\nu,B,{START + DAY}\n")
+    for name, width in (("acoustic", 3), ("visual", 5)):
+        np.save(tmp_path / f"{name}.npy", np.ones((2, width), dtype=np.float32))
+        (tmp_path / f"{name}.ids.txt").write_text("B\nA\n")
+    given = tuple(f"{name}={tmp_path / name}.npy" for name in ("acoustic", "visual"))
+    folder = prepared(tmp_path, source, options=SourceOptions(features=given))
+    settings = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert settings["item_features"] == ["acoustic", "visual"]
+    assert "text_columns" not in settings
+    assert load_features(folder / "features" / "visual.npy").vectors.shape == (2, 5)
+
+
+def test_pictures_beside_vectors_of_them(tmp_path, refused):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos" / "A.jpg")
+    given = SourceOptions(images=tmp_path / "photos")
+    refused(mmrec_source(tmp_path / "m"), "has vectors 'image' already: leave out --images", options=given)
+    csv = csv_source(tmp_path)
+    given = SourceOptions(columns=CSV_COLUMNS, images=tmp_path / "fotos")
+    refused(csv, r"folder of images .*fotos does not exist: correct --images", options=given)
+    (tmp_path / "v.npy").write_bytes(b"")
+    given = SourceOptions(images=tmp_path / "photos", features=(f"image={tmp_path / 'v.npy'}",))
+    with pytest.raises(ConfigError, match="both say what 'image' is"):
+        prepare("mine", csv, tmp_path / "out", options=given)
 
 
 def test_mmrec_numbers_without_a_name(tmp_path, refused):

@@ -7,7 +7,7 @@ import pytest
 from inspect_shop import make_shop, page_of, rows_of
 
 from recbole_hellm import cli
-from recbole_hellm.data.inspect_warnings import percent
+from recbole_hellm.data.inspect.warnings import percent
 from recbole_hellm.data.manifest import read_manifest
 from recbole_hellm.errors import DataError
 from recbole_hellm.testing import CHECKERBOARD, write_checkerboard
@@ -54,10 +54,10 @@ def test_warnings_are_words_with_a_way_out(prepared, tmp_path):
     for part in (
         "33.3 % of the steps tie in time: their order is that of the file. 50 % of the test targets tie",
         "1 of 3 users have fewer than 3 interactions: they are kept in training and not tested.",
-        "1 items of shop.item have no interaction. RecBole counts them",
+        "Rows of shop.item without an interaction: 1. RecBole counts and ranks such items",
         "25 % of the items have no title",
-        "3 items (75 %) have no vector in image: the setting feature_missing says what they get.",
-        "1 items (25 %) have no picture",
+        "3 items (75 %) have no vector in image: the setting feature_missing decides what follows.",
+        "1 item (25 %) has no picture",
     ):
         assert part in said
     assert "manifest" not in said

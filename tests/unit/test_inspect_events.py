@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hellm.data.inspect_events import event_facts, spread
+from recbole_hellm.data.inspect.events import event_facts, spread
 from recbole_hellm.data.interactions import read_events
 from recbole_hellm.testing import CHECKERBOARD
 

@@ -7,7 +7,8 @@ import pytest
 from inspect_shop import make_shop, page_of, rows_of
 from PIL import Image
 
-from recbole_hellm.data.inspect_images import find_images, thumbnail
+from recbole_hellm.data.images import open_source
+from recbole_hellm.data.inspect.images import Pictures, find_images, thumbnail
 from recbole_hellm.testing import CHECKERBOARD, write_checkerboard
 
 PHONE, DESK = 390, 1280
@@ -96,9 +97,11 @@ def test_pictures_are_found_by_id_or_by_the_column_image(prepared, tmp_path):
         "60": str(secret),
         "70": "gone.jpg",
     }
-    found = find_images(folder, ["10", "20", "30", "40", "50", "60", "70"], named)
-    assert {token: path.name for token, path in found.items()} == {
-        "10": "10.jpg", "20": "20_B00X.png", "30": "30.jpg", "40": "photo.jpg", "50": "10.jpg"
+    rows = "".join(f"{token}\t{named.get(token, '')}\n" for token in ("10", "20", "30", "40", "50", "60", "70"))
+    (prepared / "shop.item").write_text(f"item_id:token\timage:token\n{rows}")
+    found = find_images(prepared, None, ["10", "20", "30", "40", "50", "60", "70"])
+    assert found.names == {
+        "10": "10.jpg", "20": "20_B00X.png", "30": "30.jpg", "40": "sub/photo.jpg", "50": "10.jpg"
     }  # fmt: skip
 
 
@@ -122,7 +125,8 @@ def test_pictures_that_would_harm_are_left_out(tmp_path, caplog):
     cut = tmp_path / "cut.jpg"
     Image.effect_noise((300, 300), 90).save(cut)
     cut.write_bytes(cut.read_bytes()[:3000])
+    source = open_source(tmp_path)
     for name in ("bomb.png", "text.jpg", "cut.jpg", "gone.jpg"):
-        assert thumbnail(tmp_path / name) == ""
+        assert thumbnail(Pictures(source, {"1": name}), "1") == ""
     assert len(caplog.records) == 4
     assert all(record.getMessage().count("\n") == 0 for record in caplog.records)

@@ -1,5 +1,6 @@
 """What every source format offers, and the options all of them share."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class SourceOptions:
     """A table of the items (csv, tsv, Parquet, JSON lines) instead of the source's own item texts."""
     features: tuple[str, ...] = ()
     """Item vectors, ``name=array.npy`` or ``name=array.pt``, with ``,ids.txt`` behind unless the ids are known."""
+    images: Path | None = None
+    """Folder or ``.zip`` with pictures of the items, which runs then encode; they stay where they are."""
     fields: tuple[str, ...] | None = None
     """Text columns to keep; ``None`` keeps all that are known."""
     time_unit: str = "auto"
@@ -73,6 +76,7 @@ class SourceOptions:
         return {
             "columns": dict(sorted(self.columns.items())),
             "features": sorted(entry.partition("=")[0] for entry in self.features),
+            **({} if self.images is None else {"images": image_place(self.images)}),
             "fields": None if self.fields is None else list(self.fields),
             "time_unit": self.time_unit,
             "bad_times": self.bad_times,
@@ -80,6 +84,11 @@ class SourceOptions:
             "separator": self.separator,
             "header": self.header,
         }
+
+
+def image_place(path: Path) -> str:
+    """Return the name of a folder of pictures with a digest of its place, which a manifest does not tell."""
+    return f"{path.name}@{hashlib.sha256(str(path.resolve()).encode(errors='replace')).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

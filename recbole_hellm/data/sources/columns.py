@@ -74,6 +74,13 @@ def item_columns(path: Path, names: Sequence[str], columns: Mapping[str, str], s
     return {target: name for target, name in found.items() if name is not None}
 
 
+def log_left_out(path: Path, names: Sequence[str], chosen: Mapping[str, str]) -> None:
+    """Log which columns of a table of items are not taken."""
+    left = [repr(name) for name in names if name not in chosen.values()]
+    if left:
+        logger.info("%s: not taken: %s; --columns price=COLUMN takes one", path.name, ", ".join(left)[:300])
+
+
 def check_names(path: Path, names: Sequence[str]) -> None:
     """Refuse a header with an empty or repeated name."""
     for place, name in enumerate(names, start=1):

@@ -17,7 +17,7 @@ MAX_IMAGE_LENGTH = 4096
 
 
 def clean_items(
-    rows: Iterable[ItemRow], options: SourceOptions, used: Mapping[str, None], keep_cold: bool
+    rows: Iterable[ItemRow], options: SourceOptions, used: Mapping[str, object], keep_cold: bool
 ) -> Iterator[CatalogueItem]:
     """Yield each item once with cleaned texts; rows nobody needs are not even cleaned.
 

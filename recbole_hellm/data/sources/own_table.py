@@ -8,7 +8,7 @@ from recbole_hellm.data.manifest import MANIFEST
 from recbole_hellm.data.records import TEXT_COLUMNS
 from recbole_hellm.data.sources import parquet_table
 from recbole_hellm.data.sources.base import RESERVED, ItemRow, OpenSource, SourceOptions
-from recbole_hellm.data.sources.columns import event_columns, item_columns
+from recbole_hellm.data.sources.columns import event_columns, item_columns, log_left_out
 from recbole_hellm.data.sources.peek import is_amazon
 from recbole_hellm.data.sources.pieces import Table
 from recbole_hellm.data.sources.tables import is_table, open_table
@@ -51,17 +51,27 @@ class TableFormat:
         return OpenSource(
             files=tuple(files),
             batches=lambda: events.batches(columns),
-            item_rows=None if items is None else lambda: table_items(items, options, strict=True),
+            item_rows=None
+            if items is None
+            else lambda: table_items(items, options, strict=True, alone=items is not events),
         )
 
 
-def table_items(table: Table, options: SourceOptions, strict: bool) -> Iterator[ItemRow]:
+def table_items(table: Table, options: SourceOptions, strict: bool, alone: bool = False) -> Iterator[ItemRow]:
     """Yield the items of a table.
+
+    Args:
+        table: One row an item, or one an interaction.
+        options: With the map of its columns.
+        strict: Whether every mapped text column must be there.
+        alone: Whether it holds nothing but items: then columns that are not taken are logged.
 
     Raises:
         DataError: If it has no item column, or lacks a mapped text column and ``strict`` is set.
     """
     columns = item_columns(table.path, table.names, options.columns, strict)
+    if alone:
+        log_left_out(table.path, table.names, columns)
     texts = [target for target in columns if target not in RESERVED]
     for place, row in table.rows(columns):
         yield ItemRow(

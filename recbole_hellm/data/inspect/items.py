@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hellm.data.features import load_features
+from recbole_hellm.data.features import load_array, load_features
 from recbole_hellm.data.fingerprint import feature_files
-from recbole_hellm.data.inspect_events import Spread, spread
+from recbole_hellm.data.inspect.events import Spread, spread
 from recbole_hellm.data.interactions import ITEM, Events
 from recbole_hellm.data.reading import read_lines
 from recbole_hellm.data.text import category_text
@@ -193,7 +193,7 @@ def _feature_facts(path: Path, used: set[str]) -> FeatureFacts:
         name=path.stem,
         n_rows=len(norms),
         width=table.vectors.shape[1],
-        dtype=str(np.load(path, mmap_mode="r", allow_pickle=False).dtype),
+        dtype=str(load_array(path).dtype),
         n_zero=int((~present).sum()),
         n_covered=int((present & known).sum()),
         n_unused=int((~known).sum()),

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from recbole_hellm.data.inspect_events import TimeFacts
-from recbole_hellm.data.inspect_facts import Facts
+from recbole_hellm.data.inspect.events import TimeFacts
+from recbole_hellm.data.inspect.facts import Facts
 from recbole_hellm.data.manifest import MANIFEST
 
 _TEXT_SHARE = 0.95
@@ -101,10 +101,10 @@ def _catalogue(facts: Facts) -> Iterator[str]:
         return
     if catalogue.n_without_row:
         yield f"{percent(catalogue.n_without_row, n_items)} of the items have no row in {facts.name}.item: no text."
-    if catalogue.n_without_events:
+    if n_cold := catalogue.n_without_events:
         yield (
-            f"{catalogue.n_without_events:,} items of {facts.name}.item have no interaction. RecBole counts them as "
-            "items, and ranks them, if it loads that file."
+            f"Rows of {facts.name}.item without an interaction: {n_cold:,}. RecBole counts and ranks such items if it "
+            "loads that file."
         )
     if catalogue.n_twice:
         yield f"{catalogue.n_twice:,} rows of {facts.name}.item are of an item that has a row: the first one counts."
@@ -122,13 +122,15 @@ def _features(facts: Facts) -> Iterator[str]:
             yield f"Features {feature.name} cannot be used: {feature.problem}."
         elif feature.n_covered < facts.events.n_items:
             lacking = facts.events.n_items - feature.n_covered
-            yield (
-                f"{lacking:,} items ({percent(lacking, facts.events.n_items)}) have no vector in {feature.name}: the "
-                "setting feature_missing says what they get."
-            )
+            said = "the setting feature_missing decides what follows."
+            yield f"{_lacking(lacking, facts)} no vector in {feature.name}: {said}"
     if facts.n_images is not None and facts.n_images < facts.events.n_items:
-        lacking = facts.events.n_items - facts.n_images
-        yield f"{lacking:,} items ({percent(lacking, facts.events.n_items)}) have no picture in the folder of pictures."
+        yield f"{_lacking(facts.events.n_items - facts.n_images, facts)} no picture in the folder of pictures."
+
+
+def _lacking(n: int, facts: Facts) -> str:
+    share = percent(n, facts.events.n_items)
+    return f"1 item ({share}) has" if n == 1 else f"{n:,} items ({share}) have"
 
 
 def _sentence(text: str) -> str:

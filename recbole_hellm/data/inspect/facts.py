@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hellm.data.fingerprint import digests
-from recbole_hellm.data.inspect_events import EventFacts, event_facts
-from recbole_hellm.data.inspect_images import find_images, named_images, thumbnail
-from recbole_hellm.data.inspect_items import CatalogueFacts, Example, FeatureFacts, catalogue_facts, feature_facts
+from recbole_hellm.data.fingerprint import digest_of, folder_digests
+from recbole_hellm.data.inspect.events import EventFacts, event_facts
+from recbole_hellm.data.inspect.images import Pictures, find_images, thumbnail
+from recbole_hellm.data.inspect.items import CatalogueFacts, Example, FeatureFacts, catalogue_facts, feature_facts
 from recbole_hellm.data.interactions import Events, read_events
 from recbole_hellm.data.manifest import MANIFEST, difference, read_manifest
 from recbole_hellm.data.published import compare_with_published
@@ -53,14 +53,14 @@ def gather(name: str, data_path: Path, images: Path | None = None) -> Facts:
     Args:
         name: Of the folder in ``data_path`` and of the files in it.
         data_path: Folder of data sets.
-        images: Folder of item pictures; by default ``images/`` in the data set's folder, if there is one.
+        images: Folder or ``.zip`` of item pictures; by default where runs look for them.
 
     Raises:
         DataError: If there is no such data set, or its interactions or item texts are broken.
     """
     folder = dataset_folder(name, data_path)
     events = read_events(folder / f"{name}.inter")
-    pictures = _pictures(folder, events, images)
+    pictures = find_images(folder, images, events.item_tokens.tolist())
     tokens = _chosen(events, pictures)
     item_file, catalogue, texts = folder / f"{name}.item", None, dict[str, dict[str, str]]()
     if item_file.is_file():
@@ -78,12 +78,11 @@ def gather(name: str, data_path: Path, images: Path | None = None) -> Facts:
         columns=events.columns,
         catalogue=catalogue,
         features=features,
-        n_images=None if pictures is None else len(pictures),
+        n_images=None if pictures is None else len(pictures.names),
         examples=[
-            Example(token, int(count_of[token]), texts.get(token, {}), thumbnail(pictures[token]) if pictures else "")
-            for token in tokens
+            Example(token, int(count_of[token]), texts.get(token, {}), _thumbnail(pictures, token)) for token in tokens
         ],
-        digests={} if broken else digests(folder, name, events),
+        digests={} if broken else folder_digests(folder, name, digest_of(events)),
         manifest=manifest,
         manifest_problem=problem,
         published=compare_with_published(folder / f"{name}.inter", counts),
@@ -111,19 +110,15 @@ def dataset_folder(name: str, data_path: Path) -> Path:
     return folder
 
 
-def _pictures(folder: Path, events: Events, images: Path | None) -> dict[str, Path] | None:
-    """Return the picture of each item, or ``None`` without a folder of pictures."""
-    if images is None and not (folder / "images").is_dir():
-        return None
-    named = named_images(folder / f"{folder.name}.item")
-    return find_images(images or folder / "images", events.item_tokens.tolist(), named)
+def _thumbnail(pictures: Pictures | None, token: str) -> str:
+    return thumbnail(pictures, token) if pictures is not None and token in pictures.names else ""
 
 
-def _chosen(events: Events, pictures: Mapping[str, Path] | None) -> list[str]:
+def _chosen(events: Events, pictures: Pictures | None) -> list[str]:
     """Choose items from the most to the least used; those with a picture if there are pictures."""
     ranked = events.item_tokens[np.argsort(-events.counts, kind="stable")]
-    if pictures:
-        ranked = np.array([token for token in ranked if token in pictures], dtype=object)
+    if pictures is not None and pictures.names:
+        ranked = np.array([token for token in ranked if token in pictures.names], dtype=object)
     places = np.unique(np.geomspace(1, len(ranked), min(_N_EXAMPLES, len(ranked))).round().astype(int))
     return [str(ranked[place - 1]) for place in places]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recbole_hellm.data.inspect_charts import bars, curve
-from recbole_hellm.data.inspect_events import EventFacts, Spread, TimeFacts
-from recbole_hellm.data.inspect_facts import Facts
-from recbole_hellm.data.inspect_items import CatalogueFacts, Example, FeatureFacts
-from recbole_hellm.data.inspect_warnings import percent, warnings_of
+from recbole_hellm.data.inspect.charts import bars, curve
+from recbole_hellm.data.inspect.events import EventFacts, Spread, TimeFacts
+from recbole_hellm.data.inspect.facts import Facts
+from recbole_hellm.data.inspect.items import CatalogueFacts, Example, FeatureFacts
+from recbole_hellm.data.inspect.warnings import percent, warnings_of
 
 _TEXT_WIDTH = 100
 
@@ -94,7 +94,8 @@ def _lengths(events: EventFacts) -> Section:
         ("users with a repeat", f"{events.n_repeating_users:,} ({percent(events.n_repeating_users, events.n_users)})"),
         ("repeated interactions", f"{events.n_repeats:,} ({percent(events.n_repeats, events.n_events)})"),
     ]
-    return Section("Histories", rows, [("Users by number of interactions", bars(events.lengths.histogram, "users"))])
+    charts = [("Users by number of interactions", bars(events.lengths.histogram, "users"))]
+    return Section("Histories", rows, charts if len(events.lengths.histogram) > 1 else [])
 
 
 def _popularity(events: EventFacts) -> Section:
@@ -166,7 +167,7 @@ def _texts(catalogue: CatalogueFacts, events: EventFacts) -> Section:
         longest = f"; longest {column.longest:,} characters" if column.kind == "token_seq" and column.n_filled else ""
         value = f"{column.n_filled:,} items ({percent(column.n_filled, n_items)}){distinct}{words}{longest}"
         rows.append((f"{column.name} ({column.kind})", value))
-        if words and column.words:
+        if words and column.words and len(column.words.histogram) > 1:
             charts.append((f"Words of {column.name}", bars(column.words.histogram, "items")))
     return Section("Item texts", rows, charts)
 
@@ -198,7 +199,8 @@ def _origin(facts: Facts) -> Section:
         source = manifest.get("source", {})
         rows += [("source layout", str(source.get("layout", "-")))]
         rows += [(f"source {name}", f"sha256 {digest}") for name, digest in _pairs(source.get("sha256"))]
-        rows += [(f"option {name}", str(value)) for name, value in _pairs(manifest.get("options"))]
+        options = [(name, value) for name, value in _pairs(manifest.get("options")) if value not in (None, [], {})]
+        rows += [(f"option {name}", _words(value)) for name, value in options]
         rows += [("prepared by", f"recbole-hellm {manifest.get('package_version', '-')}")]
         rows += [("manifest format", str(manifest.get("format", "-")))]
         rows += [("fingerprint in it", "yes" if manifest.get("fingerprint") else "no: of an earlier version")]
@@ -212,6 +214,13 @@ def _origin(facts: Facts) -> Section:
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
+
+
+def _words(value: Any) -> str:
+    """Return the value of an option in plain words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={part}" for key, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _fingerprint(facts: Facts) -> Section:

@@ -5,8 +5,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recbole_hellm.artifacts import write_atomically
-from recbole_hellm.data.inspect_facts import gather
-from recbole_hellm.data.inspect_page import Page, as_text, build_page
+from recbole_hellm.data.inspect.facts import gather
+from recbole_hellm.data.inspect.page import Page, as_text, build_page
 from recbole_hellm.data.manifest import package_version
 from recbole_hellm.errors import DataError
 
@@ -18,7 +18,7 @@ def inspect_dataset(name: str, data_path: Path, output: Path | None = None, imag
         name: Of the folder in ``data_path`` and of the files in it; prepared by this package or not.
         data_path: Folder of data sets.
         output: HTML file; by default ``<name>-inspect.html`` in the current folder.
-        images: Folder of item pictures named by item id; by default ``images/`` of the data set.
+        images: Folder or ``.zip`` of item pictures; by default where runs look for them.
 
     Raises:
         DataError: If there is no such data set, it is broken, or the page cannot be written.
@@ -37,11 +37,11 @@ def inspect_dataset(name: str, data_path: Path, output: Path | None = None, imag
 def as_html(page: Page) -> str:
     """Return the page as one HTML file that needs nothing beside it."""
     environment = Environment(
-        loader=PackageLoader("recbole_hellm.data", ""),
+        loader=PackageLoader("recbole_hellm.data.inspect", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["together"] = lambda text: text.replace(" %", "\u00a0%")  # a line never begins with %
-    return environment.get_template("inspect.html.j2").render(page=page, version=package_version())
+    return environment.get_template("page.html.j2").render(page=page, version=package_version())
