@@ -105,14 +105,17 @@ class PretrainSpec(Spec):
     epochs: int = 12
     """Passes over the training interactions; fixed, since a stage never sees validation events."""
     batch_size: int = 4096
-    """Interactions per step."""
+    """Interactions of a batch: the users and items that a loss compares."""
+    max_steps: int = 64
+    """Steps of an epoch at most: where there are more batches, a step takes several after one propagation over the
+    graph, so that the cost of an interaction does not grow with the data."""
     learning_rate: float = 5e-3
     """Adam's rate at the start."""
     schedule: Literal["cosine", "exponential"] = "cosine"
     """``cosine``: falls to zero at the last step; ``exponential``: times 0.96 every 50 epochs (paper)."""
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size", "learning_rate"):
+        for field in ("epochs", "batch_size", "max_steps", "learning_rate"):
             self.require(getattr(self, field) > 0, field, "positive")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from logging import getLogger
 from typing import Any, Self
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
 from recbole_hellm.errors import DataError
-from recbole_hellm.hypergraph.encoder import HypergraphEncoder
+from recbole_hellm.hypergraph.encoder import EncoderOutput, HypergraphEncoder
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 from recbole_hellm.pipeline.base import Results, StageContext
 from recbole_hellm.views import TrainView
@@ -80,25 +80,60 @@ class GraphStage:
         """Train the encoder; return the mean loss of every epoch."""
         spec, loss_of = self.pretrain, MMHCLLoss(self.graph)
         optimizer = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
-        n_steps = spec.epochs * math.ceil(len(train.user) / spec.batch_size)
+        n_batches = math.ceil(len(train.user) / spec.batch_size)
+        shared = math.ceil(n_batches / spec.max_steps)  # batches of a step
+        n_steps = spec.epochs * math.ceil(n_batches / shared)
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(spec.schedule, spec.epochs, n_steps))
         sampler = negative_sampler(train) if self.graph.loss == "bpr" else None
         generator, losses = torch.Generator().manual_seed(self.seed), []
         epochs = tqdm(range(spec.epochs), desc="stage graph", disable=not show_progress)
         for _ in epochs:
             total = 0.0
-            for rows in torch.randperm(len(train.user), generator=generator).split(spec.batch_size):
-                users, items = train.user[rows], train.item[rows]
-                negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1) if sampler else None
+            batches = torch.randperm(len(train.user), generator=generator).split(spec.batch_size)
+            for start in range(0, len(batches), shared):
                 optimizer.zero_grad()
-                loss = loss_of(encoder(), users, items, negative)
-                loss.backward()
+                total += step_loss(encoder, loss_of, train, batches[start : start + shared], sampler)
                 optimizer.step()
                 decay.step()
-                total += loss.item() * len(rows)
             losses.append(total / len(train.user))
             epochs.set_postfix_str(f"loss {losses[-1]:.4f}")
         return losses
+
+
+def step_loss(
+    encoder: HypergraphEncoder, loss_of: MMHCLLoss, train: TrainView, batches: Sequence[Tensor], sampler: Any
+) -> float:
+    """Put the gradient of the mean loss of some batches on the encoder, which propagates once for all of them.
+
+    Args:
+        encoder: Propagates over the whole graph, whatever the size of a batch.
+        loss_of: Loss of a batch, given the vectors of all nodes.
+        train: The interactions.
+        batches: Rows of ``train`` by batch.
+        sampler: RecBole's sampler of negatives, or ``None`` for a loss without.
+
+    Returns:
+        The sum of the batches' losses, each times its rows.
+    """
+    out, total = encoder(), 0.0
+    # The loss of a batch needs the vectors alone: its gradient waits on them, one backward pass serves all batches.
+    leaves = (
+        out
+        if len(batches) == 1
+        else EncoderOutput(*(None if part is None else part.detach().requires_grad_() for part in out))
+    )
+    n_rows = sum(len(rows) for rows in batches)
+    for rows in batches:
+        users, items = train.user[rows], train.item[rows]
+        negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1) if sampler else None
+        loss = loss_of(leaves, users, items, negative)
+        (loss * (len(rows) / n_rows) if len(batches) > 1 else loss).backward()
+        total += loss.item() * len(rows)
+    if len(batches) > 1:
+        reached = [(part, leaf.grad) for part, leaf in zip(out, leaves, strict=True) if leaf is not None]
+        reached = [(part, gradient) for part, gradient in reached if gradient is not None]
+        torch.autograd.backward([part for part, _ in reached], [gradient for _, gradient in reached])
+    return total
 
 
 def learning_rate_factor(schedule: str, epochs: int, n_steps: int) -> Callable[[int], float]:

@@ -9,7 +9,7 @@ from recbole_hellm.errors import DataError
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.pipeline.base import StageContext, isolated_random_state, order_stages
-from recbole_hellm.pipeline.graph import negative_sampler
+from recbole_hellm.pipeline.graph import negative_sampler, step_loss
 from recbole_hellm.pipeline.sequence import next_item_loss
 from recbole_hellm.testing import checkerboard_settings
 from recbole_hellm.testing.building import build
@@ -137,3 +137,48 @@ def test_no_sequence_of_two_is_refused(made):
     (stage,) = order_stages(["sequence"], hellm_settings(made))
     with pytest.raises(DataError, match="no user has two training interactions"):
         stage.run(StageContext(view, made[2], made[2]), {})
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+def test_batches_that_share_a_propagation_give_the_gradient_of_their_mean(loss, made):
+    settings = hellm_settings(made, graph_loss=loss, graph_contrast_nodes=0)
+    features, stage = order_stages(["graph"], settings)
+    with isolated_random_state(1):
+        found = features.run(context(made), {})
+    train, spec = made[1], stage.graph
+    features = [(found["image"], found["image.present"])]
+    encoder = build_encoder(spec, train.user, train.item, train.n_users, train.n_items, features)
+    batches = torch.arange(len(train.user)).split(70)
+    assert len(batches) > 2
+    assert len(batches[-1]) < 70
+    sampler = negative_sampler(train) if loss == "bpr" else None
+    with isolated_random_state(2):
+        total = step_loss(encoder, MMHCLLoss(spec), train, batches, sampler)
+    shared = [parameter.grad.clone() for parameter in encoder.parameters()]
+    encoder.zero_grad()
+    want = 0.0
+    with isolated_random_state(2):
+        for rows in batches:
+            negative = None
+            if sampler is not None:
+                negative = sampler.sample_by_user_ids(train.user[rows].numpy(), train.item[rows].numpy(), 1)
+            value = MMHCLLoss(spec)(encoder(), train.user[rows], train.item[rows], negative)
+            (value * len(rows) / len(train.user)).backward()
+            want += value.item() * len(rows)
+    assert total == pytest.approx(want, rel=1e-5)
+    for one, parameter in zip(shared, encoder.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=1e-4, atol=1e-7)
+        assert one.abs().sum() > 0
+
+
+def test_a_step_takes_several_batches_beyond_the_most_steps(made):
+    settings = hellm_settings(made, pretrain_epochs=2, pretrain_max_steps=2, pretrain_batch_size=20)
+    features, stage = order_stages(["graph"], settings)
+    found = features.run(context(made), {})
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        adam = torch.optim.Adam.step
+        patch.setattr(torch.optim.Adam, "step", lambda self: (steps.append(1), adam(self))[1])
+        stage.run(context(made), {"features": found})
+    assert len(made[1].user) > 40
+    assert len(steps) == 2 * 2
