@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data-path", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)"
     )
     inspect.add_argument("--output", type=Path, metavar="FILE.html", help="page (default: NAME-inspect.html)")
-    inspect.add_argument("--images", type=Path, metavar="DIR", help="pictures named by item id (default: NAME/images)")
+    inspect.add_argument("--images", type=Path, metavar="DIR", help="pictures (default: where runs look for them)")
     inspect.set_defaults(run=_inspect)
 
     features.add_parsers(commands, _answer)

@@ -60,7 +60,7 @@ def by_content(
     modalities: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_]]],
     known: Sequence[str],
     cold: Sequence[str],
-    k: int = 10,
+    k: int = 30,
 ) -> ColdItems:
     """Find for each cold item its nearest known ones in every modality.
 

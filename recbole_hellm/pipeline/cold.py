@@ -21,7 +21,7 @@ __all__ = ["ColdItems", "cold_items"]
 logger = getLogger(__name__)
 
 
-def cold_items(config: Any, known: Sequence[str], k: int = 10) -> ColdItems:
+def cold_items(config: Any, known: Sequence[str], k: int = 30) -> ColdItems:
     """Return the items of the catalogue that are not ``known``, as means of the known ones they look like.
 
     The catalogue is the ``.item`` file: ``prepare --keep-cold-items`` keeps its rows without interactions, and a row

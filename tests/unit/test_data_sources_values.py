@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 from PIL import Image
 from sources import (
     CSV_COLUMNS,
@@ -160,6 +161,20 @@ def test_matrices_that_do_not_fit_their_map(tmp_path, refused):
     refused(source, r"image_feat\.npy: shape \[3, 2\] does not fit the 2 items of i_id_mapping\.csv.*other items")
     (source / "i_id_mapping.csv").unlink()
     refused(source, r"i_id_mapping\.csv is missing: without it nothing says which item a row of image_feat\.npy")
+
+
+def test_a_data_set_with_arrays_and_no_text(tmp_path):
+    """As TikTok's: acoustic, visual, and nothing to read."""
+    source = write(tmp_path / "plays.csv", f"user,item,time\nu,A,{START}\nu,B,{START + DAY}\n")
+    for name, width in (("acoustic", 3), ("visual", 5)):
+        np.save(tmp_path / f"{name}.npy", np.ones((2, width), dtype=np.float32))
+        (tmp_path / f"{name}.ids.txt").write_text("B\nA\n")
+    given = tuple(f"{name}={tmp_path / name}.npy" for name in ("acoustic", "visual"))
+    folder = prepared(tmp_path, source, options=SourceOptions(features=given))
+    settings = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert settings["item_features"] == ["acoustic", "visual"]
+    assert "text_columns" not in settings
+    assert load_features(folder / "features" / "visual.npy").vectors.shape == (2, 5)
 
 
 def test_pictures_beside_vectors_of_them(tmp_path, refused):
