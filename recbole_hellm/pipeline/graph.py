@@ -136,6 +136,14 @@ def step_loss(
     return total
 
 
+def _detached(out: EncoderOutput) -> EncoderOutput:
+    """Return the vectors as leaves that collect gradients."""
+    user, item = out.user.detach().requires_grad_(), out.item.detach().requires_grad_()
+    user_hyper = None if out.user_hyper is None else out.user_hyper.detach().requires_grad_()
+    item_hyper = None if out.item_hyper is None else out.item_hyper.detach().requires_grad_()
+    return EncoderOutput(user, item, user_hyper, item_hyper)
+
+
 def learning_rate_factor(schedule: str, epochs: int, n_steps: int) -> Callable[[int], float]:
     """Return the factor of the learning rate by step.
 
