@@ -117,11 +117,7 @@ def step_loss(
     """
     out, total = encoder(), 0.0
     # The loss of a batch needs the vectors alone: its gradient waits on them, one backward pass serves all batches.
-    leaves = (
-        out
-        if len(batches) == 1
-        else EncoderOutput(*(None if part is None else part.detach().requires_grad_() for part in out))
-    )
+    leaves = out if len(batches) == 1 else _detached(out)
     n_rows = sum(len(rows) for rows in batches)
     for rows in batches:
         users, items = train.user[rows], train.item[rows]
