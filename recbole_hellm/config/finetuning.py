@@ -104,7 +104,7 @@ class FinetuneSpec(Spec):
     """Whether the item slots hold graph vectors."""
     slot_norm: bool = True
     """Scale the item slots to the root mean square of the token embeddings (to 1 with ``llm_layers: 0``)."""
-    dropout: float = 0.1
+    dropout: float = 0.4
     """Dropout of the item vectors before, and of the hidden state after the backbone."""
     label_smoothing: float = 0.0
     """Share of the target's mass spread over the catalogue."""

@@ -137,7 +137,7 @@ class SequenceSpec(Spec):
     """Width of the feed-forward layers."""
     dropout: float = 0.5
     """Dropout of inputs, attention and hidden states."""
-    epochs: int = 40
+    epochs: int = 25
     """Passes over the training sequences."""
     batch_size: int = 256
     """Sequences per step."""
