@@ -127,7 +127,7 @@ def test_every_architectural_departure_of_the_default_preset_is_printed(tmp_path
         "pretrain_schedule",
         "learning_rate",
     }
-    schedule |= {"train_batch_size", "pretrain_max_steps"}
+    schedule |= {"train_batch_size", "pretrain_max_steps", "epochs", "eval_step", "stopping_step"}
     differ = {key for key in paper if default[key] != paper[key]} - schedule - {"finetune_warmup_epochs"}
     assert len(differ) == 12
     lines = build("HeLLM", {**small, **{key: default[key] for key in differ}, "llm_layers": 1}).model.departures()
