@@ -33,16 +33,19 @@ class RankCollector(Collector):
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def eval_batch_collect(
-        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
+        self, scores_tensor: Tensor | None, interaction: Any, positive_u: Tensor, positive_i: Tensor
     ) -> None:
         """Keep what the metrics need of a batch.
 
         Args:
-            scores_tensor: Scores, shape ``[B, n_items]``; of sampled or value evaluation as RecBole has them.
+            scores_tensor: Scores, shape ``[B, n_items]``; of sampled or value evaluation as RecBole has them. ``None``:
+                the batch was collected part by part already.
             interaction: RecBole's rows, B of them.
             positive_u: Row of each target.
             positive_i: Item id of each target.
         """
+        if scores_tensor is None:
+            return
         if not self.ranks_all:
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return

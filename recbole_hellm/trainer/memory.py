@@ -8,7 +8,6 @@ from logging import getLogger
 from typing import Any
 
 import torch
-from recbole.evaluator import Collector
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
@@ -109,15 +108,6 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-class _Collected(Collector):
-    """RecBole's collector of an evaluation, which may be told that a batch is in already."""
-
-    def eval_batch_collect(self, scores_tensor: Any, *args: Any, **kwargs: Any) -> None:
-        """Collect the scores of a batch; ``None``: they were collected part by part."""
-        if scores_tensor is not None:
-            super().eval_batch_collect(scores_tensor, *args, **kwargs)
-
-
 class MemoryMixin:
     """Goes in front of a RecBole trainer class: batches that do not fit are ranked, or trained on, in parts.
 
@@ -135,7 +125,6 @@ class MemoryMixin:
         most = RunSpec.from_config(config.final_config_dict).train_rows_at_once
         self.ranked = Halving("evaluation", "eval_batch_size")
         self.trained = Halving("training", "train_rows_at_once", most)
-        self.eval_collector = _Collected(config)
         self._batches = 0
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
@@ -145,14 +134,15 @@ class MemoryMixin:
         def work(part: slice) -> None:
             here = _within(rows, part)
             data = (interaction[part], _history_of(history, part), rows[here] - part.start, items[here])
-            before, kept = dict(self.eval_collector.data_struct._data_dict), len(getattr(self, "_rows", ()))
+            collector = self.eval_collector
+            before, kept = dict(collector.data_struct._data_dict), len(collector.rows)
             try:
                 of_part, scores, part_rows, part_items = super(MemoryMixin, self)._full_sort_batch_eval(data)  # type: ignore[misc]
-                self.eval_collector.eval_batch_collect(scores, of_part, part_rows, part_items)
+                collector.eval_batch_collect(scores, of_part, part_rows, part_items)
             except BaseException:
                 # Taken back, since the part is begun again: tables are concatenated, never written into.
-                self.eval_collector.data_struct._data_dict = before
-                del getattr(self, "_rows", [])[kept:]
+                collector.data_struct._data_dict = before
+                del collector.rows[kept:]
                 raise
 
         self.ranked.over(len(interaction), work)
