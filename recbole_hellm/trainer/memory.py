@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.errors import HellmError
 from recbole_hellm.results import give_back_memory
+from recbole_hellm.trainer.collector import RankCollector
 
 logger = getLogger(__name__)
 
@@ -119,6 +120,8 @@ class MemoryMixin:
         ranked: Users ranked at a time.
         trained: Rows trained on at a time.
     """
+
+    eval_collector: RankCollector
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]

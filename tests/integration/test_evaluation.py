@@ -96,6 +96,15 @@ def test_ranks_behind_the_list_count_better_items(toy, monkeypatch):
     assert built.trainer.ranks["rank"].tolist() == ids  # item 1 is first; the padding column is in no place
 
 
+def ranked_scores(trainer, batch):
+    """Return the scores of a batch as they are handed to the metrics."""
+    collected = []
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.eval_collector, "eval_batch_collect", lambda scores, *_: collected.append(scores))
+        trainer._full_sort_batch_eval(batch)
+    return torch.cat(collected)
+
+
 def masked(model, settings):
     """Return scores after masking, and history and target of every test user."""
     config = HellmConfig(model, CHECKERBOARD, config_dict=settings)
@@ -104,8 +113,7 @@ def masked(model, settings):
     built.trainer.evaluate(built.test, load_best_model=False)
     for interaction, history, rows, items in built.test:
         seen = interaction["item_id_list"] if model in SEQUENTIAL else None
-        with torch.no_grad():
-            scores = built.trainer._full_sort_batch_eval((interaction, history, rows, items))[1]
+        scores = ranked_scores(built.trainer, (interaction, history, rows, items))
         for row, item in zip(rows.tolist(), items.tolist(), strict=True):
             past = set(seen[row].tolist()) - {0} if seen is not None else set(history[1][history[0] == row].tolist())
             yield torch.isneginf(scores[row]), past, item
@@ -138,8 +146,7 @@ def test_a_target_that_is_in_its_own_history_is_still_ranked(toy):
     built.trainer.evaluate(built.test, load_best_model=False)
     interaction, history, rows, items = next(iter(built.test))
     interaction["item_id_list"][rows, 0] = items
-    with torch.no_grad():
-        scores = built.trainer._full_sort_batch_eval((interaction, history, rows, items))[1]
+    scores = ranked_scores(built.trainer, (interaction, history, rows, items))
     assert torch.isfinite(scores[rows, items]).all()
     assert torch.isneginf(scores[rows, interaction["item_id_list"][rows, 1]]).all()
 
@@ -168,6 +175,5 @@ def test_mask_history_as_written_on_the_command_line(model, written, hides, toy)
     built.config["mask_history"] = value
     interaction, history, rows, items = next(iter(built.test))
     built.trainer.evaluate(built.test, load_best_model=False)
-    with torch.no_grad():
-        scores = built.trainer._full_sort_batch_eval((interaction, history, rows, items))[1]
+    scores = ranked_scores(built.trainer, (interaction, history, rows, items))
     assert bool(torch.isneginf(scores[:, 1:]).any()) == hides
