@@ -59,19 +59,19 @@ class TrainView:
             Item ids, right-padded with 0, shape ``[W, max_len + 1]``, and the row lengths, shape ``[W]``. Consecutive
             rows of a long sequence share one item: the last target of one is the first input of the next.
         """
-        lengths = self.lengths()
-        starts = torch.cumsum(lengths, 0) - lengths
-        rows, sizes = [], []
-        for user in torch.nonzero(lengths > 1).flatten().tolist():
-            sequence = self.item[starts[user] : starts[user] + lengths[user]]
-            for end in range(len(sequence), 1, -max_len):
-                row = sequence[max(0, end - max_len - 1) : end]
-                rows.append(row)
-                sizes.append(len(row))
-        padded = torch.zeros(len(rows), max_len + 1, dtype=torch.long)
-        for index, row in enumerate(rows):
-            padded[index, : len(row)] = row
-        return padded, torch.tensor(sizes, dtype=torch.long)
+        counts = self.lengths()
+        starts = torch.cumsum(counts, 0) - counts
+        n_rows = torch.where(counts > 1, (counts - 2) // max_len + 1, 0)  # of each user
+        user = torch.repeat_interleave(torch.arange(self.n_users), n_rows)
+        before = torch.cumsum(n_rows, 0) - n_rows
+        # A user's rows from the newest back: each ends where the one after it has its first input.
+        end = counts[user] - (torch.arange(len(user)) - before[user]) * max_len
+        start = (end - max_len - 1).clamp(min=0)
+        place = torch.arange(max_len + 1)
+        inside = place < (end - start).unsqueeze(1)
+        index = (starts[user] + start).unsqueeze(1) + place
+        padded = torch.where(inside, self.item[index.clamp(max=len(self.item) - 1)], 0)
+        return padded, end - start
 
 
 def train_view(dataset: Any) -> TrainView:

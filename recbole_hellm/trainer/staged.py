@@ -195,14 +195,11 @@ def covering_rows(users: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     Returns:
         Row indices, ascending.
     """
-    order = torch.argsort(users, stable=True).tolist()
-    chosen: list[int] = []
-    user_of, length_of = users.tolist(), lengths.tolist()
-    position = len(order) - 1
-    while position >= 0:
-        row = order[position]
-        chosen.append(row)
-        following = position - length_of[row]
-        while position > following and position >= 0 and user_of[order[position]] == user_of[row]:
-            position -= 1
-    return torch.tensor(sorted(chosen), dtype=torch.long)
+    order = torch.argsort(users, stable=True)
+    counts = torch.bincount(users)
+    last = torch.cumsum(counts, 0) - 1  # place of each user's last row in ``order``
+    owner = users[order]
+    from_end = last[owner] - torch.arange(len(order), device=order.device)
+    # The last row of a user is their longest; those before it are as long as far as they are needed.
+    reach = lengths[order][last.clamp(min=0)][owner]
+    return order[from_end % reach == 0].sort().values
