@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.trainer import Trainer
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.known_items import KnownItems, known_items
+from recbole_hellm.trainer.resume import ResumeMixin
+from recbole_hellm.trainer.saving import SavingMixin
 
 Columns = dict[str, np.ndarray]
 
@@ -97,9 +100,11 @@ class EvaluationMixin:
 
 
 def with_ranks(trainer_class: type) -> type:
-    """Return ``trainer_class`` with :class:`EvaluationMixin` and :class:`EpochsMixin` in front."""
+    """Return ``trainer_class`` with :class:`EvaluationMixin`, :class:`EpochsMixin` and safe saving in front."""
     if issubclass(trainer_class, EvaluationMixin):
         return trainer_class
+    # RecBole's trainers of decision trees are no ``Trainer``: their libraries save the models.
+    saving = (ResumeMixin, EpochsMixin, SavingMixin) if issubclass(trainer_class, Trainer) else (EpochsMixin,)
     return type(
-        trainer_class.__name__, (EvaluationMixin, EpochsMixin, trainer_class), {"__module__": trainer_class.__module__}
+        trainer_class.__name__, (EvaluationMixin, *saving, trainer_class), {"__module__": trainer_class.__module__}
     )
