@@ -93,7 +93,6 @@ def read_adapter(folder: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{folder / WEIGHTS} cannot be read ({error})") from error
 
 
-
 def root_of(keys: Iterable[str]) -> str | None:
     """Return where the language model is, as the part of its keys before its layers; ``None`` without LoRA."""
     for key in keys:

@@ -91,7 +91,9 @@ def check_inside(folder: Path, name: str) -> None:
         ArtifactError: If it does.
     """
     if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise ArtifactError(f"{folder / MANIFEST} names {name!r}, which leads out of the folder: it was made to do harm")
+        raise ArtifactError(
+            f"{folder / MANIFEST} names {name!r}, which leads out of the folder: it was made to do harm"
+        )
 
 
 def replace_folder(scratch: Path, target: Path) -> None:

@@ -1,12 +1,12 @@
 """A trained model as a folder: safetensors, JSON and nothing that runs.
 
-    checkpoint.json            format, identity, versions, digest of every other file
-    model.safetensors          trained tensors and buffers
-    adapter/                   the LoRA part, in PEFT's own format (only with LoRA)
-    settings.json              settings of the run
-    items.json                 item tokens in the order of their ids
-    other.json, .safetensors   what RecBole calls other parameters (only where a model has some)
-    probe.json, .safetensors   scores of fixed rows, compared after loading
+checkpoint.json            format, identity, versions, digest of every other file
+model.safetensors          trained tensors and buffers
+adapter/                   the LoRA part, in PEFT's own format (only with LoRA)
+settings.json              settings of the run
+items.json                 item tokens in the order of their ids
+other.json, .safetensors   what RecBole calls other parameters (only where a model has some)
+probe.json, .safetensors   scores of fixed rows, compared after loading
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ def apply_model(folder: Path, checkpoint: ModelCheckpoint, model: nn.Module, loa
     wanted, there = model.state_dict(), checkpoint.state
     missing, unknown = sorted(set(wanted) - set(there)), sorted(set(there) - set(wanted))
     if missing or unknown:
-        raise ArtifactError(f"{folder} does not fit the model: it lacks {missing[:3]} and has the unknown {unknown[:3]}")
+        raise ArtifactError(
+            f"{folder} does not fit the model: it lacks {missing[:3]} and has the unknown {unknown[:3]}"
+        )
     for key, tensor in wanted.items():
         if tensor.shape != there[key].shape or tensor.dtype != there[key].dtype:
             raise ArtifactError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -116,9 +117,9 @@ class StepLoop:
         left = iter(items)
         if self._resumed is not None:
             # Drawn and passed over: what draws them (order, negatives, workers) then stands where it stood.
-            for _ in range(self.batch):
-                next(left)
-            done = self.batch
+            done = sum(1 for _ in islice(left, self.batch))
+            if done != self.batch:
+                raise ArtifactError(f"the saved training had done {self.batch} batches of an epoch that has {done}")
             self._enter()  # before the next batch is drawn, as the place was noted before it
         for index, item in enumerate(left, start=done):
             yield index, item

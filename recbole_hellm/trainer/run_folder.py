@@ -86,7 +86,9 @@ def run_folder(root: Path, stem: str, key: str) -> Iterator[Path]:
         finally:
             lock.release()
         return
-    raise ArtifactError(f"{_MOST} runs with these settings are under way in {root}; set checkpoint_dir to another folder")
+    raise ArtifactError(
+        f"{_MOST} runs with these settings are under way in {root}; set checkpoint_dir to another folder"
+    )
 
 
 def why_nothing(root: Path, stem: str, final: Mapping[str, Any]) -> str:

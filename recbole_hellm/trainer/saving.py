@@ -210,4 +210,3 @@ def events_of(dataset: Any) -> str:
 def plain_array(value: Any) -> Any:
     """Return a value as it is; a read-only or strided array as a plain one."""
     return np.ascontiguousarray(value) if type(value) is np.ndarray else value
-
