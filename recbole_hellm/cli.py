@@ -35,9 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}; check the path, its rights and the free space", file=sys.stderr)
         return 2
     except signals.Stopped as stop:
-        kept = (
-            f"{stop.kept}; the same command with --resume=yes goes on there" if stop.kept else "nothing was under way"
-        )
+        kept = f"{stop.kept}; --resume=yes goes on there" if stop.kept else "finished stages and saved models are kept"
         print(f"stopped by {stop}: {kept}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:

@@ -10,12 +10,13 @@ from typing import Any, Self
 import torch
 from recbole.sampler import Sampler
 from torch import Tensor
-from tqdm import tqdm
 
+from recbole_hellm.checkpoints.steps import Parts
 from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
 from recbole_hellm.errors import DataError
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 from recbole_hellm.pipeline.base import Results, StageContext
+from recbole_hellm.pipeline.loop import StageLoop
 from recbole_hellm.views import TrainView
 
 logger = getLogger(__name__)
@@ -70,21 +71,20 @@ class GraphStage:
         optimizer = torch.optim.Adam(encoder.parameters(), lr=self.pretrain.learning_rate)
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.96 ** (epoch / 50))
         sampler, generator = negative_sampler(train), torch.Generator().manual_seed(self.seed)
-        losses: list[float] = []
-        epochs = tqdm(range(self.pretrain.epochs), desc="stage graph", disable=not context.show_progress)
-        for _ in epochs:
-            total = 0.0
-            for rows in torch.randperm(len(train.user), generator=generator).split(self.pretrain.batch_size):
-                users, items = train.user[rows], train.item[rows]
-                negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1)
-                optimizer.zero_grad()
-                loss = loss_of(encoder(), users, items, negative)
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(rows)
-            decay.step()
-            losses.append(total / len(train.user))
-            epochs.set_postfix_str(f"loss {losses[-1]:.4f}")
+        parts = Parts({"encoder": encoder}, {"adam": optimizer}, {"decay": decay}, {"order": generator})
+        with StageLoop(self.name, context.unfinished, lambda: parts) as loop:
+            for _ in loop.epochs(self.pretrain.epochs, context.show_progress):
+                order = torch.randperm(len(train.user), generator=generator)
+                for rows in loop.batches(order.split(self.pretrain.batch_size)):
+                    users, items = train.user[rows], train.item[rows]
+                    negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1)
+                    optimizer.zero_grad()
+                    loss = loss_of(encoder(), users, items, negative)
+                    loss.backward()
+                    optimizer.step()
+                    loop.add(loss.item(), len(rows))
+                decay.step()
+        losses = loop.losses
         logger.info("stage graph: loss %.4f -> %.4f", losses[0], losses[-1])
         with torch.no_grad():
             out = encoder()

@@ -48,7 +48,12 @@ class StagedTrainer(EvaluationMixin, ResumeMixin, EpochsMixin, SavingMixin, Trai
         folder = Path(settings["data_path"])
         show = bool(settings["show_progress"])
         context = StageContext(
-            train_view(train_data._dataset), folder / f"{settings['dataset']}.item", folder / "features", show
+            train_view(train_data._dataset),
+            folder / f"{settings['dataset']}.item",
+            folder / "features",
+            show,
+            resume=run.resume != "no",
+            save_every=run.save_every,
         )
         stages = order_stages(self.model.needs, settings)
         store = ArtifactStore(Path(run.stage_cache_dir))
