@@ -40,6 +40,8 @@ class Packer:
         Raises:
             ArtifactError: If it holds something of another kind; the message has its place and type.
         """
+        if isinstance(value, np.generic):  # before float: numpy's own is one
+            return {"scalar": [value.dtype.str, self._keep(_as_tensor(np.asarray(value), name), name)]}
         if value is None or isinstance(value, bool | int | str):
             return value
         if isinstance(value, float):
@@ -55,8 +57,6 @@ class Packer:
     def _pack_array(self, value: Any, name: str) -> Any:
         if isinstance(value, Tensor) and value.layout == torch.strided:
             return {"tensor": self._keep(value, name)}
-        if isinstance(value, np.generic):
-            return {"scalar": [value.dtype.str, self._keep(_as_tensor(np.asarray(value), name), name)]}
         if isinstance(value, np.ndarray) and type(value) is np.ndarray:
             return {"array": [value.dtype.str, self._keep(_as_tensor(value, name), name)]}
         if isinstance(value, np.matrix):

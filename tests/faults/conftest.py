@@ -161,4 +161,6 @@ def runs(tmp_path_factory, one_thread):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["pytest"])
         patch.chdir(root)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
         yield Runs(root, tiny_llm(root / "llm"), patch)
+        signal.signal(signal.SIGINT, before)
