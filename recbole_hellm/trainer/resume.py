@@ -15,7 +15,7 @@ from recbole_hellm import signals
 from recbole_hellm.checkpoints.steps import StepLoop
 from recbole_hellm.config.every import Every
 from recbole_hellm.config.specs import RunSpec
-from recbole_hellm.errors import ConfigError
+from recbole_hellm.errors import ConfigError, HellmError
 from recbole_hellm.trainer.epochs import instead
 from recbole_hellm.trainer.keeping import KeepingMixin
 from recbole_hellm.trainer.losses import LossMixin, added
@@ -125,6 +125,13 @@ class ResumeMixin(LossMixin, KeepingMixin):
         except signals.Stopped as stop:
             stop.kept = self._keep_at_stop()
             raise
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise HellmError(
+                f"a worker process of the data loader died ({' '.join(str(error).split())}); {self._last_good()}; "
+                "often memory ran out: set a smaller worker (0: none), and resume=auto to go on"
+            ) from error
         finally:
             guard.remove()
             end()
