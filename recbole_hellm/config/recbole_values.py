@@ -90,8 +90,8 @@ def check_recbole_values(settings: Mapping[str, Any]) -> None:
     for key in PICKLES:
         if settings.get(key):
             raise ConfigError(
-                f"setting {key!r} is not for this command: RecBole keeps data sets as pickles, which run code when they "
-                "are read; remove it"
+                f"setting {key!r} is not for this command: RecBole keeps data sets as pickles, which run code when "
+                "they are read; remove it"
             )
     teacher = settings.get("teacher")
     if teacher is not None and not str(teacher).isidentifier():  # RecBole evaluates it as Python code

@@ -161,8 +161,13 @@ class ResumeMixin(LossMixin, KeepingMixin):
         loop = self._loop
         assert loop is not None
         every = self._eval_every
-        if every is not None and every.unit == "step" and self._valid_set and self._validated != loop.step \
-                and every.due(loop.step, None, 0.0):
+        if (
+            every is not None
+            and every.unit == "step"
+            and self._valid_set
+            and self._validated != loop.step
+            and every.due(loop.step, None, 0.0)
+        ):
             self._validate(loop)
         done = loop.epoch if loop.batch == 0 else None
         at, epochs, since = self._saved_at

@@ -77,13 +77,17 @@ def test_a_bad_loss_stops_with_batch_step_and_last_good_state(runs, monkeypatch,
 def test_a_bad_batch_is_left_out_when_asked(runs, monkeypatch, caplog, model):
     spoil(monkeypatch, class_of(model), 2, float("nan"))
     seen, note = [], steps.StepLoop._did_step
-    monkeypatch.setattr(steps.StepLoop, "_did_step", lambda loop, *args: (
-        seen.append({k: p.detach().clone() for k, p in loop.parts().modules["model"].named_parameters()
-                     if p.requires_grad}), note(loop, *args)))  # fmt: skip
+
+    def did_step(loop, *args):
+        note(loop, *args)
+        model_now = loop.parts().modules.get("model")  # stages train under other names
+        if model_now is not None:
+            seen.append({k: p.detach().clone() for k, p in model_now.named_parameters() if p.requires_grad})
+
+    monkeypatch.setattr(steps.StepLoop, "_did_step", did_step)
     with caplog.at_level(logging.WARNING):
-        outcome = runs.go(model, f"skip-{model}", skip_bad_batches=True, state="INFO", epochs=1,
-                          pretrain_epochs=1, sequence_epochs=1, stage_cache_dir=str(runs.root / "skip-stages"))  # fmt: skip
-    first, second, third = seen[-len(outcome.curve[0]) * {"SASRec": 13, "HeLLM": 3}[model] :][:3]
+        outcome = runs.go(model, f"skip-{model}", skip_bad_batches=True, state="INFO", epochs=1)
+    first, second, third = seen[:3]
     assert all(torch.equal(first[key], second[key]) for key in first), "the bad batch moved a weight"
     assert not all(torch.equal(second[key], third[key]) for key in first), "training did not go on"
     assert "the batch is left out (skip_bad_batches), the 1. so far" in caplog.text
@@ -113,7 +117,9 @@ def test_weights_that_became_nan_are_never_saved(runs, monkeypatch):
             next(loop.parts().modules["model"].parameters()).data.fill_(float("nan"))
 
     loops, watch = [], steps.StepLoop.watch
-    monkeypatch.setattr(steps.StepLoop, "watch", lambda loop, optimizer: (loops.append(loop), watch(loop, optimizer))[1])
+    monkeypatch.setattr(
+        steps.StepLoop, "watch", lambda loop, optimizer: (loops.append(loop), watch(loop, optimizer))[1]
+    )
     at_step(monkeypatch, 4, poison)
     with pytest.raises(HellmError, match="became NaN or infinite at step 4; the last good state is .*/last") as error:
         runs.go("SASRec", "poisoned")
@@ -159,7 +165,9 @@ def test_two_equal_runs_at_once_both_finish_right(runs):
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     results = [json.loads((runs.root / f"shared-{number}.json").read_text()) for number in (1, 2)]
     assert results[0]["test_result"] == results[1]["test_result"] == dict(alone.metrics[2])
-    ran = [stage["status"] for result in results for stage in result["stages"] if stage["name"] in ("graph", "sequence")]
+    ran = [
+        stage["status"] for result in results for stage in result["stages"] if stage["name"] in ("graph", "sequence")
+    ]
     assert sorted(ran) == ["ran", "ran", "reused", "reused"], "a stage was made twice"
     assert not (runs.root / "shared" / "stage_cache_dir" / "unfinished").exists() or not list(
         (runs.root / "shared" / "stage_cache_dir" / "unfinished").iterdir()
@@ -315,9 +323,10 @@ def test_a_long_step_is_broken_off_and_the_state_before_it_is_kept(runs, monkeyp
         return plain(self, rows)
 
     started = time.monotonic()
-    with monkeypatch.context() as patch, pytest.raises(signals.Stopped) as stopped:
+    with monkeypatch.context() as patch:
         patch.setattr(model, "calculate_loss", slow)
-        run_recbole_hellm("SASRec", CHECKERBOARD, config_dict=runs.settings("long-step-2"))
+        with pytest.raises(signals.Stopped) as stopped:
+            run_recbole_hellm("SASRec", CHECKERBOARD, config_dict=runs.settings("long-step-2"))
     assert "step 7 is kept in" in stopped.value.kept
     assert time.monotonic() - started < 60
     assert differences(runs.go("SASRec", "long-step-2", resume="yes"), whole) == []

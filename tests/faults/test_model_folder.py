@@ -136,7 +136,9 @@ def test_tensors_that_do_not_fit_are_refused_though_the_digests_do(trained, copy
 
 
 def test_an_adapter_that_is_not_the_one_saved_cannot_pass(trained, copy):
-    rewrite(copy / "adapter" / "adapter_model.safetensors", lambda t: [x.zero_() for k, x in t.items() if "lora_B" in k])
+    rewrite(
+        copy / "adapter" / "adapter_model.safetensors", lambda t: [x.zero_() for k, x in t.items() if "lora_B" in k]
+    )
     seal(copy)
     refused(trained[0], copy, "other scores than when it was saved")
 
@@ -286,5 +288,3 @@ def test_the_size_is_that_of_what_is_trained(trained):
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     trained_bytes = sum(4 * t.numel() for t in built.model.state_dict().values())
     assert n_bytes < trained_bytes + 40_000
-
-

@@ -17,6 +17,10 @@ from recbole_hellm.testing import CHECKERBOARD
 SECONDS_TO_SAVE = 10.0
 
 
+def hear_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+
+
 @pytest.fixture
 def command(runs, tmp_path):
     """Start the command on the toy data; returns the process, whose log says what it does."""
@@ -27,7 +31,7 @@ def command(runs, tmp_path):
         argv = [sys.executable, "-m", "recbole_hellm.cli", "train", f"--model={model}", f"--dataset={CHECKERBOARD}"]
         return subprocess.Popen([*argv, f"--config_files={tmp_path / name}.yaml"], cwd=tmp_path, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "NO_COLOR": "1"},
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+                                preexec_fn=hear_interrupts)  # fmt: skip
 
     return start
 

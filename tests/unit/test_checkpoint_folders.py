@@ -119,7 +119,7 @@ def test_settle_puts_back_and_sweeps(tmp_path, monkeypatch):
     """After a kill between the two renames of a system that cannot exchange."""
     monkeypatch.setattr(folders, "exchange", lambda one, other: False)
     write(tmp_path / "best", "old")
-    os.rename(tmp_path / "best", tmp_path / ".best.older")
+    (tmp_path / "best").rename(tmp_path / ".best.older")
     write(tmp_path / ".last-0123456789abcdef", "scratch")
     settle(tmp_path)
     assert (tmp_path / "best" / "a.txt").read_text() == "old"
