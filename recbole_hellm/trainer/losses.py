@@ -35,7 +35,7 @@ class LossMixin:
             HellmError: Naming batch, step, last good state and the settings to change.
         """
         losses = self.model.calculate_loss(interaction)
-        loss = sum(losses) if isinstance(losses, tuple) else losses
+        loss: Any = sum(losses) if isinstance(losses, tuple) else losses
         if not bool(torch.isfinite(loss)):
             self._bad(f"training loss is {loss.item()}")
             # Of no parameter: the batch gives no gradient, and the optimiser leaves what has none as it is.

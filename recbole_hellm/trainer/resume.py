@@ -76,7 +76,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
             return "named"
         theirs = [c for c in type(self).__mro__ if c.__module__.startswith("recbole.trainer")]
         fits = next(c for c in theirs if "fit" in vars(c))
-        return "plain" if fits is Trainer and type(self)._train_epoch is Trainer._train_epoch else None
+        return "plain" if fits is Trainer and getattr(type(self), "_train_epoch", None) is Trainer._train_epoch else None
 
     def _refuse_unnamed(self) -> None:
         for setting, asked in (("resume", self._run.resume == "yes"), ("eval_every", self._eval_every is not None)):

@@ -49,8 +49,9 @@ def test_threads_change_rounding_only(runs):
         other = runs.go("SASRec", "threads-2", epochs=1)
     finally:
         torch.set_num_threads(before)
-    for name, tensor in whole.last.items():
-        torch.testing.assert_close(other.last[name], tensor, atol=1e-4, rtol=1e-3, msg=name)
+    # Losses, not weights: where the gradient is zero but for rounding (a key's bias), Adam makes steps of the rounding.
+    (one,), (two,) = ([loss for _, loss, _ in outcome.curve[0]] for outcome in (whole, other))
+    assert two == pytest.approx(one, rel=1e-4)
 
 
 def numbers(root, model):
