@@ -47,6 +47,7 @@ class EpochsMixin:
         seconds_before: What counts as used when training starts (the stages).
         planned_epochs: Epochs that a learning-rate schedule spans where training is to end before them; ``None``: all.
         records_before: Records and seconds of the training before it was interrupted.
+        begun_epoch: The epoch in which it was interrupted (from 0), and its seconds before.
         best_epoch: The epoch whose weights were kept (from 1); ``None`` if nothing was validated.
     """
 
@@ -65,6 +66,7 @@ class EpochsMixin:
     seconds_before: float = 0.0
     planned_epochs: int | None = None
     records_before: tuple[list[EpochRecord], float] = ([], 0.0)
+    begun_epoch: tuple[int, float] = (-1, 0.0)
     _minutes: float = 0.0
     _started: float | None = None
     _valid_data: Any = None
@@ -106,8 +108,11 @@ class EpochsMixin:
 
     def _recorded_epoch(self, train_epoch: Any, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """Run an epoch of the trainer if there is time for it, and keep its record."""
-        self._end_in_time()
-        started = time.perf_counter()
+        begun, before = self.begun_epoch
+        if epoch_idx != begun:  # one that was interrupted is finished
+            self._end_in_time()
+            before = 0.0
+        started = time.perf_counter() - before
         loss = train_epoch(train_data, epoch_idx, *args, **kwargs)
         total = float(sum(loss) if isinstance(loss, tuple) else loss)
         self.epoch_records.append(EpochRecord(epoch_idx + 1, total, time.perf_counter() - started))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -136,6 +137,9 @@ class KeepingMixin:
         self._take(state["trainer"])
         self._loop.resume(state["loop"])
         self.start_epoch = self._loop.epoch
+        if self._loop.batch > 0:
+            self.begun_epoch = self._loop.epoch, float(state["loop"]["seconds"])
+        self._check_best(folder, math.isfinite(self.best_valid_score))
         logger.info("going on after step %d (epoch %d) of %s", self._loop.step, self._loop.epoch + 1, folder / LAST)
         return {"done": False}
 
@@ -146,9 +150,13 @@ class KeepingMixin:
     def _found_done(self, folder: Path) -> dict[str, Any]:
         read_manifest(folder / DONE)
         numbers = read_packed(folder / DONE, STATE)
-        if numbers["has_best"] and not (folder / BEST).is_dir():
-            raise ArtifactError(f"{folder / BEST} is missing, which training had saved; set resume=no to train again")
+        self._check_best(folder, numbers["has_best"])
         return {**numbers, "done": True}
+
+    @staticmethod
+    def _check_best(folder: Path, saved: bool) -> None:
+        if saved and not (folder / BEST).is_dir():
+            raise ArtifactError(f"{folder / BEST} is missing, which training had saved; set resume=no to train again")
 
     def _take(self, numbers: Mapping[str, Any]) -> None:
         """Put back what :meth:`_numbers` gave."""

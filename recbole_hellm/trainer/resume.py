@@ -68,15 +68,19 @@ class ResumeMixin(LossMixin, KeepingMixin):
         self._train_data, self._valid_set = train_data, valid_data
         own = functools.partial(self._stepped_epoch, kind == "plain", self._train_epoch)
         with instead(self, "_train_epoch", own):
-            return self._with_folder(train_data, valid_data, *args, **kwargs)
+            try:
+                return self._with_folder(train_data, valid_data, *args, **kwargs)
+            finally:
+                self._loop = None
 
     def _kind(self) -> str | None:
         """Return whether the loop is RecBole's plain one, one that names its steps, or neither."""
         if self.steps_are_named:
             return "named"
-        theirs = [c for c in type(self).__mro__ if c.__module__.startswith("recbole.trainer")]
-        fits = next(c for c in theirs if "fit" in vars(c))
-        return "plain" if fits is Trainer and getattr(type(self), "_train_epoch", None) is Trainer._train_epoch else None
+        lineage = type(self).__mro__
+        fits = next(c for c in lineage if c.__module__.startswith("recbole.trainer") and "fit" in vars(c))
+        trains = next(c for c in lineage if "_train_epoch" in vars(c))
+        return "plain" if fits is trains is Trainer else None
 
     def _refuse_unnamed(self) -> None:
         for setting, asked in (("resume", self._run.resume == "yes"), ("eval_every", self._eval_every is not None)):
@@ -146,14 +150,13 @@ class ResumeMixin(LossMixin, KeepingMixin):
         if not plain:
             return train_epoch(train_data, epoch_idx, *args, **kwargs)
         show = kwargs.get("show_progress", False)
-        loss_of = functools.partial(self.loss_of)
-        train_epoch(_Watched(self, train_data), epoch_idx, loss_func=loss_of, show_progress=show)
+        train_epoch(_Watched(self, train_data), epoch_idx, loss_func=self.loss_of, show_progress=show)
         return added(loop.losses)
 
     def batches_left(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Yield the batches of an epoch with their place, without those an interrupted run has done."""
         if self._loop is None:  # an epoch by itself, outside of fit()
-            self._alone: list[Any] = []
+            self._alone = []
             return enumerate(batches)
         return self._loop.batches(batches)
 
