@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import differences
+from killing import differences
 
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.testing import CHECKERBOARD, checkerboard_settings, tiny_llm

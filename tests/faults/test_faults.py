@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import differences
+from killing import differences
 
 from recbole_hellm import artifacts
 from recbole_hellm.checkpoints import steps

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from conftest import WAYS, differences
+from killing import WAYS, differences
 
 from recbole_hellm.checkpoints import steps
 
