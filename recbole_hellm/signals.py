@@ -14,7 +14,7 @@ logger = getLogger(__name__)
 
 EXIT_CODE = 75
 """Exit code after SIGTERM (``EX_TEMPFAIL``: try again), for a queue that runs the job once more."""
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 """How long a step may go on after a request; then it is broken off and the state before it is saved."""
 _HEARD = (signal.SIGTERM, signal.SIGINT)
 

@@ -11,7 +11,7 @@ import torch
 from recbole.sampler import Sampler
 from torch import Tensor
 
-from recbole_hellm.checkpoints.steps import Parts
+from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
 from recbole_hellm.errors import DataError
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder

@@ -18,7 +18,8 @@ from recbole_hellm import signals
 from recbole_hellm.checkpoints.folders import read_manifest, write_folder
 from recbole_hellm.checkpoints.migration import FORMAT, migrated
 from recbole_hellm.checkpoints.model_folder import read_packed, write_packed
-from recbole_hellm.checkpoints.steps import Parts, StepLoop, check_finite
+from recbole_hellm.checkpoints.parts import Parts, check_finite
+from recbole_hellm.checkpoints.steps import StepLoop
 from recbole_hellm.config.every import Every
 from recbole_hellm.errors import ArtifactError, HellmError
 

@@ -12,7 +12,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_hellm.checkpoints.steps import Parts
+from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import SequenceSpec
 from recbole_hellm.errors import DataError
 from recbole_hellm.nn.batching import length_batches

@@ -16,7 +16,8 @@ import torch
 from recbole_hellm.checkpoints.folders import read_manifest, write_folder
 from recbole_hellm.checkpoints.migration import FORMAT
 from recbole_hellm.checkpoints.model_folder import read_model, read_packed, write_packed
-from recbole_hellm.checkpoints.steps import Parts, StepLoop, check_finite
+from recbole_hellm.checkpoints.parts import Parts, check_finite
+from recbole_hellm.checkpoints.steps import StepLoop
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.errors import ArtifactError, HellmError
 from recbole_hellm.trainer.epochs import EpochRecord
@@ -92,6 +93,9 @@ class KeepingMixin:
                 f"'learning_rate', now {self.learning_rate}"
             )
         state = {"loop": loop.state(), "trainer": self._numbers()}
+        inside = self.model.state_dict()  # is in the model's own file already
+        kept = state["loop"]["parts"]["modules"]["model"]
+        state["loop"]["parts"]["modules"]["model"] = {key: t for key, t in kept.items() if key not in inside}
         about = {"epoch": loop.epoch + 1, "step": loop.step, "best_valid_score": float(self.best_valid_score)}
         self.write(folder / LAST, about, {STATE: state})  # type: ignore[attr-defined]
         self._saved_at = (loop.step, loop.epoch, time.monotonic())
@@ -135,6 +139,8 @@ class KeepingMixin:
         self.identity(self._training_set).check(str(folder / LAST), stored.identity, stored.items)  # type: ignore[attr-defined]
         state = stored.extra[STATE]
         self._take(state["trainer"])
+        modules = state["loop"]["parts"]["modules"]
+        modules["model"] = {**stored.state, **modules["model"]}
         self._loop.resume(state["loop"])
         self.start_epoch = self._loop.epoch
         if self._loop.batch > 0:
