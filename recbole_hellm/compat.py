@@ -18,7 +18,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -92,7 +91,6 @@ def _dok_update() -> None:
         dok_matrix._update = _update
 
 
-@dataclass
 class Reading:
     """How modules of RecBole read checkpoints.
 
@@ -100,23 +98,22 @@ class Reading:
         is_folder: Whether a path is a checkpoint in this package's format.
         read_folder: Reads one as RecBole expects it: path and ``map_location`` to a mapping.
         read_pickle: Reads RecBole's own format without running what is in it.
-        trusts_pickles: Whether RecBole's own format may run code, as RecBole has it. This package's own command sets
-            it to False; RecBole's own entry points, called by a user, leave it.
+        trusts_pickles: Whether RecBole's own format may run code, as RecBole has it; not in this package's command.
     """
 
-    is_folder: Callable[[Any], bool] = lambda path: False
-    read_folder: Callable[[Any, Any], Any] | None = None
-    read_pickle: Callable[[Any, Any], Any] | None = None
-    trusts_pickles: bool = True
+    def __init__(self) -> None:
+        self.is_folder: Callable[[Any], bool] = lambda path: False
+        self.read_folder: Callable[[Any, Any], Any] | None = None
+        self.read_pickle: Callable[[Any, Any], Any] | None = None
+        self.trusts_pickles = True
 
 
-READING = Reading()
-"""Filled by :mod:`recbole_hellm.plugin`."""
+READING = Reading()  # filled by recbole_hellm.plugin
 
 
 @contextmanager
 def without_pickles() -> Iterator[None]:
-    """Inside, nothing that RecBole loads runs code."""
+    """Inside, no checkpoint that RecBole loads runs code."""
     before, READING.trusts_pickles = READING.trusts_pickles, False
     try:
         yield
@@ -131,8 +128,8 @@ def _torch_load() -> None:
     with protocol 4, which that mode cannot read even with ``add_safe_globals``, so every run
     ended in ``UnpicklingError`` at ``evaluate(load_best_model=True)``. The old default is
     kept for calls made by a module of RecBole that do not choose; everybody else, this
-    package included, keeps torch's. Load only RecBole checkpoints you trust: in a run of this
-    package's own command they are read without running code (:func:`without_pickles`).
+    package included, keeps torch's. Load only RecBole checkpoints you trust; this package's
+    own command reads them without running code (:func:`without_pickles`).
     Ends with a RecBole that passes ``weights_only`` itself.
     """
     import torch
