@@ -54,6 +54,8 @@ class StepLoop:
     def __init__(self, parts: Callable[[], Parts], between: Callable[[], None] = lambda: None) -> None:
         self.parts, self.between = parts, between
         self.epoch = self.batch = self.step = 0
+        self.place = 0
+        """Place of the running batch in its epoch, from 0."""
         self.losses: list[Any] = []
         self.dirty = False
         """Whether a parameter was changed since the last mark."""
@@ -105,6 +107,7 @@ class StepLoop:
                 raise ArtifactError(f"the saved training had done {self.batch} batches of an epoch that has {done}")
             self._enter()  # before the next batch is drawn, as the place was noted before it
         for index, item in enumerate(left, start=done):
+            self.place = index
             yield index, item
             if self._stepped:
                 self._note(index + 1)

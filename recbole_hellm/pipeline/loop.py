@@ -124,7 +124,7 @@ class StageLoop:
             HellmError: If it is NaN or infinite.
         """
         if not math.isfinite(loss):
-            where = f"batch {len(self._loop.losses) + 1} of epoch {self._loop.epoch + 1} (step {self._loop.step + 1})"
+            where = f"batch {self._loop.place + 1} of epoch {self._loop.epoch + 1} (step {self._loop.step + 1})"
             raise HellmError(
                 f"stage {self.stage!r}: loss is {loss} at {where}; {self._kept()}; lower its learning rate "
                 "(pretrain_learning_rate, sequence_learning_rate)"

@@ -39,7 +39,8 @@ class LossMixin:
         if not bool(torch.isfinite(loss)):
             self._bad(f"training loss is {loss.item()}")
             # Of no parameter: the batch gives no gradient, and the optimiser leaves what has none as it is.
-            return torch.zeros((), device=loss.device, requires_grad=True)
+            nothing = torch.zeros((), device=loss.device, requires_grad=True)
+            return tuple(nothing for _ in losses) if isinstance(losses, tuple) else nothing
         self._losses.append(tuple(part.item() for part in losses) if isinstance(losses, tuple) else loss.item())
         return losses
 
@@ -56,7 +57,7 @@ class LossMixin:
         """Leave a batch out, or stop."""
         loop, where = self._loop, ""
         if loop is not None:
-            where = f" at batch {len(loop.losses) + 1} of epoch {loop.epoch + 1} (step {loop.step + 1})"
+            where = f" at batch {loop.place + 1} of epoch {loop.epoch + 1} (step {loop.step + 1})"
         if self._run.skip_bad_batches:
             self._skipped += 1
             logger.warning("%s%s: the batch is left out (skip_bad_batches), the %d. so far", what, where, self._skipped)
