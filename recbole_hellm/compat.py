@@ -127,9 +127,8 @@ def _torch_load() -> None:
     Cause: torch 2.6 made ``weights_only=True`` the default. RecBole pickles its ``Config``
     with protocol 4, which that mode cannot read even with ``add_safe_globals``, so every run
     ended in ``UnpicklingError`` at ``evaluate(load_best_model=True)``. The old default is
-    kept for calls made by a module of RecBole that do not choose; everybody else, this
-    package included, keeps torch's. Load only RecBole checkpoints you trust; this package's
-    own command reads them without running code (:func:`without_pickles`).
+    kept for calls made by a module of RecBole that do not choose. Load only RecBole checkpoints
+    you trust; this package's own command reads them without running code (:func:`without_pickles`).
     Ends with a RecBole that passes ``weights_only`` itself.
     """
     import torch
