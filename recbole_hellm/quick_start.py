@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from logging import getLogger
 from pathlib import Path
@@ -19,6 +19,7 @@ from recbole_hellm.errors import ConfigError, DataError, nearest
 from recbole_hellm.fitting import Fit, refit_settings
 from recbole_hellm.results import check_writable, commit, write_result
 from recbole_hellm.run_record import curves, describe_run
+from recbole_hellm.trainer.epochs import EpochRecord
 
 logger = getLogger(__name__)
 SHIPPED = "ml-100k"
@@ -32,6 +33,9 @@ def run_recbole_hellm(
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
     argv: Sequence[str] = (),
+    *,
+    test: bool = True,
+    after_validation: Callable[[EpochRecord], bool] | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` on ``dataset`` and test it; arguments and result as RecBole's ``run_recbole``, and more.
 
@@ -42,11 +46,14 @@ def run_recbole_hellm(
         config_dict: Settings.
         saved: Whether the best model is saved and loaded for the test.
         argv: ``--key=value`` arguments.
+        test: Whether the trained model is evaluated; without it the test split is never scored, and the result has
+            what validation said during training alone.
+        after_validation: Gets the record of every validated epoch; where it returns true, training ends there.
 
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None`` with
-        ``train_stage=pretrain``), ``best_epoch``, ``stages``, ``result_file``, ``trainer``, ``config``, ``loaders``
-        (RecBole's for training, validation and test, as the epoch was chosen on them).
+        ``train_stage=pretrain`` and without ``test``), ``best_epoch``, ``stages``, ``result_file``, ``trainer``,
+        ``config``, ``loaders`` (RecBole's for training, validation and test, as the epoch was chosen on them).
 
     Raises:
         HellmError: If a setting, a data file or a stored result is wrong; one line that names it.
@@ -55,10 +62,13 @@ def run_recbole_hellm(
     if isinstance(model, type):
         model = _registered(model)
     with signals.watch(), compat.without_pickles():
-        return _run(HellmConfig(model, dataset, config_file_list, config_dict, argv), saved)
+        config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
+        return _run(config, saved, test, after_validation)
 
 
-def _run(config: HellmConfig, saved: bool) -> dict[str, Any]:
+def _run(
+    config: HellmConfig, saved: bool, test: bool, after_validation: Callable[[EpochRecord], bool] | None
+) -> dict[str, Any]:
     run = RunSpec.from_config(config.final_config_dict)
     refitted = refit_settings(config) if run.fit_on == "train+valid" else None
     ensure_prepared(config)
@@ -69,6 +79,7 @@ def _run(config: HellmConfig, saved: bool) -> dict[str, Any]:
     logger.info("model %s, data set %s in %s, seed %s", *(config[k] for k in ("model", "dataset", "data_path", "seed")))
     code = commit()  # the code as it was loaded, whatever is committed during a long run
     fit = Fit(config, saved)
+    fit.trainer.after_validation = after_validation
     outcome: dict[str, Any] = {
         "best_valid_score": None,
         "valid_score_bigger": config["valid_metric_bigger"],
@@ -83,6 +94,7 @@ def _run(config: HellmConfig, saved: bool) -> dict[str, Any]:
         fit.only_pretrain()
     else:
         outcome |= fit.train()
+    if test and not run.only_pretrains:
         ranks["valid"] = fit.validate()
         if refitted is not None:
             tested = fit.refit(refitted, outcome["best_epoch"])

@@ -134,7 +134,7 @@ def _changes(
     for file in options.config:
         settings = merged(settings, read_yaml(Path(file)))
     settings = merged(settings, parse_arguments(rest))
-    return Changes(models, datasets, seeds(_numbers(options.seeds)) if options.seeds else (), protocol, settings)
+    return Changes(models, datasets, seeds(numbers(options.seeds)) if options.seeds else (), protocol, settings)
 
 
 def _check_spelling(rest: Sequence[str], known: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ def _check_spelling(rest: Sequence[str], known: Mapping[str, Any]) -> None:
             raise ConfigError(f"setting {key!r} and its value must be one argument; write --{key}={value}")
 
 
-def _numbers(text: str) -> int | list[int]:
+def numbers(text: str) -> int | list[int]:
     """Return ``3`` as a number and ``7,8`` or ``7,`` as a list."""
     try:
         listed = [int(number) for number in _names(text)]

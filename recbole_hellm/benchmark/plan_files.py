@@ -33,8 +33,8 @@ class Changes:
     """Run settings of all cells; they win over those of the plan."""
 
 
-def find_plan(name: str) -> Path:
-    """Return the file of a plan: a path, or a name in ``properties/benchmark``.
+def find_plan(name: str, folder: str = "benchmark") -> Path:
+    """Return the file of a plan: a path, or a name in a folder of ``properties``.
 
     Raises:
         ConfigError: If there is neither; the message has the near name and all known ones.
@@ -42,7 +42,7 @@ def find_plan(name: str) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
-    known = {file.stem: file for file in sorted((properties_dir() / "benchmark").glob("*.yaml"))}
+    known = {file.stem: file for file in sorted((properties_dir() / folder).glob("*.yaml"))}
     if name not in known:
         raise ConfigError(
             f"unknown plan {name!r}{nearest(name, known)}; known: {', '.join(known)}, or a path to a yaml"

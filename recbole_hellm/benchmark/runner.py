@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from logging import getLogger
@@ -23,6 +18,7 @@ from recbole_hellm.benchmark.child import surroundings
 from recbole_hellm.benchmark.inputs import what_differs
 from recbole_hellm.benchmark.lines import ResultsFile, check_results_path, log_of, real_path
 from recbole_hellm.benchmark.plan import Cell, Plan
+from recbole_hellm.benchmark.processes import run_process, stoppable, why_ended
 from recbole_hellm.benchmark.progress import say
 
 logger = getLogger(__name__)
@@ -30,8 +26,6 @@ MODULE = "recbole_hellm.benchmark.cell"
 """What runs one cell."""
 Inputs = Mapping[tuple[str, str], Mapping[str, Any]]
 """By label and data set: what :func:`recbole_hellm.benchmark.checks.check_plan` gives."""
-GRACE_SECONDS = 10.0
-"""What a cell has between being asked to stop and being killed."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,8 @@ def run_plan(
     results_path = real_path(results_path)
     places, cells = _Places(results_path), plan.cells()
     ran = failed = skipped = 0
-    with ResultsFile(results_path, plan.header()) as results, _stoppable(results_path):
+    kept = f"finished cells are in {results_path}; the same command runs the others"
+    with ResultsFile(results_path, plan.header()) as results, stoppable(kept):
         for number, cell in enumerate(cells, start=1):
             known, reads = results.cells.get(cell.key), (inputs or {}).get((cell.label, cell.dataset), {})
             has_result = known is not None and _has_result(known, results_path.parent)
@@ -147,8 +142,8 @@ def _run(
     }
     try:
         (work / "request.json").write_text(json.dumps(request, indent=2), encoding="utf-8")
-        code = _wait([sys.executable, "-m", module, str((work / "request.json").resolve())], log, env)
-        error = _why(code, log) if code else ""
+        code = run_process([sys.executable, "-m", module, str((work / "request.json").resolve())], log, env)
+        error = why_ended(code, log) if code else ""
         result = {} if error else _result(work / "result.json")
         if not error and (result.get("cell") != cell.key or not _has_result(_at(result, "users.npz"), work)):
             error = f"the run ended without a complete result; its log is {log}"
@@ -173,69 +168,9 @@ def _result(path: Path) -> dict[str, Any]:
     return result if isinstance(result, dict) and isinstance(result.get("test"), dict) else {}
 
 
-def _wait(command: list[str], log: Path, env: Mapping[str, str]) -> int:
-    """Run ``command`` in a process group of its own and return its exit code; the group ends with this call."""
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which then ends the group
-            env={**os.environ, **env},
-        )
-    try:
-        return process.wait()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
-        raise
-    finally:
-        with suppress(ProcessLookupError, PermissionError):  # workers the cell has left
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _why(code: int, log: Path) -> str:
-    """Return in one line why a cell failed."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-        return f"killed by signal {-code} ({name}){memory}; its log is {log}"
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    written = [line.strip() for line in lines if line.strip()]
-    told = [line for line in written if line.startswith("error: ")]
-    if told:
-        return told[-1].removeprefix("error: ")
-    return f"exit code {code}: {written[-1] if written else 'nothing was printed'}; its log is {log}"
-
-
 def _outcome(line: Mapping[str, Any], log: Path, seconds: float) -> str:
     if line["status"] == "failed":
         return f"failed after {seconds:.0f} s: {line['error']} (log: {log})"
     metrics = line["test"]
     name = "ndcg@10" if "ndcg@10" in metrics else next(iter(metrics), None)
     return f"ok {seconds:.0f} s" + (f", {name} {metrics[name]:.4f}" if name else "")
-
-
-@contextmanager
-def _stoppable(results: Path) -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exit that ends the running cell, and say what stays after a stop."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    main = threading.current_thread() is threading.main_thread()
-    # One that is ignored already stays so: "nohup" promised that the run outlives the terminal.
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        say(f"stopped\nfinished cells are in {results}; the same command runs the others\n")
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

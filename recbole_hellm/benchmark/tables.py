@@ -49,16 +49,16 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
 
 def markdown(comparison: Comparison) -> str:
     """Return the report as Markdown: the tables of the page, without its plots."""
-    parts, names = [f"# {_md(comparison.name)}"], datasets_of(comparison)
-    short = [f"**{_md(name)}.** {_md(' '.join(said))}" for name in names if (said := in_short(comparison, name))]
+    parts, names = [f"# {md(comparison.name)}"], datasets_of(comparison)
+    short = [f"**{md(name)}.** {md(' '.join(said))}" for name in names if (said := in_short(comparison, name))]
     parts += ["## In short", *short] if short else []
-    parts += ["\n".join(f"- {_md(note)}" for note in comparison.notes)] if comparison.notes else []
-    parts += ["## What was compared", _md_table(data_table(comparison))]
+    parts += ["\n".join(f"- {md(note)}" for note in comparison.notes)] if comparison.notes else []
+    parts += ["## What was compared", md_table(data_table(comparison))]
     for name in names:
-        parts.append("\n".join([f"{_md(name)}:", "", *(f"- {_md(line)}" for line in method(comparison, name))]))
+        parts.append("\n".join([f"{md(name)}:", "", *(f"- {md(line)}" for line in method(comparison, name))]))
     for part in table_parts(comparison):
-        parts += [f"## {part.title}", *map(_md_table, part.tables)] if part.tables else []
-    parts.append("\n".join(f"- {name}: {_md(text)}" for name, text in environments(comparison)))
+        parts += [f"## {part.title}", *map(md_table, part.tables)] if part.tables else []
+    parts.append("\n".join(f"- {name}: {md(text)}" for name, text in environments(comparison)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,25 +73,26 @@ def latex(comparison: Comparison) -> str:
     return head + "\n".join(map(_tex_table, tables))
 
 
-def _md(text: str) -> str:
+def md(text: str) -> str:
     """Escape what Markdown or HTML would read as a sign."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", plain)
 
 
-def _md_table(table: Table) -> str:
+def md_table(table: Table) -> str:
+    """Return a table as Markdown under its heading."""
     ends = [":--" if column.kind in ("text", "code") else "--:" for column in table.columns]
-    lines = [[_md(column.name) for column in table.columns], ends]
+    lines = [[md(column.name) for column in table.columns], ends]
     lines += [[_md_entry(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    parts = [f"### {_md(table.title)}", _md(" ".join(filter(None, [table.protocol, table.caption]))), body]
+    parts = [f"### {md(table.title)}", md(" ".join(filter(None, [table.protocol, table.caption]))), body]
     return "\n\n".join(parts)
 
 
 def _md_entry(entry: Entry) -> str:
-    text = _md(entry.text)
+    text = md(entry.text)
     text = f"**{text}**" if entry.place == 1 else f"<u>{text}</u>" if entry.place == 2 else text
-    return text + _md(entry.mark) + (f" ± {entry.spread}" if entry.spread else "")
+    return text + md(entry.mark) + (f" ± {entry.spread}" if entry.spread else "")
 
 
 def _tex_entry(entry: Entry) -> str:

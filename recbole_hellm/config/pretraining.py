@@ -74,8 +74,15 @@ class GraphSpec(Spec):
     """Weight of the contrast over items."""
     reg_weight: float = 1e-3
     """Weight of the L2 term of the batch's final vectors."""
+    loss: Literal["softmax", "bpr"] = "softmax"
+    """``softmax``: each interaction's item against the items of the batch, on cosines; ``bpr``: against one sampled
+    item, on inner products (paper)."""
+    softmax_temperature: float = 0.15
+    """Temperature of ``softmax``."""
     contrast: Literal["batch", "all"] = "batch"
-    """Nodes contrasted in a step: those of the batch, or all of them (paper)."""
+    """Nodes contrasted in a step: of the batch, or all of them (paper)."""
+    contrast_nodes: int = 1024
+    """Users, and items, of the batch contrasted in a step, drawn at random; 0: all of the batch."""
     backend: Literal["auto", "dgl", "torch"] = "auto"
     """Message passing by DGL or plain torch; equal results. ``auto``: DGL on the CPU."""
 
@@ -85,6 +92,8 @@ class GraphSpec(Spec):
         for field in ("ui_layers", "user_layers", "item_layers", "alpha_user", "alpha_item", "reg_weight"):
             self.require(getattr(self, field) >= 0, field, ">= 0")
         self.require(self.temperature > 0, "temperature", "positive")
+        self.require(self.softmax_temperature > 0, "softmax_temperature", "positive")
+        self.require(self.contrast_nodes >= 0, "contrast_nodes", ">= 0")
 
 
 @dataclass(frozen=True)
@@ -93,12 +102,14 @@ class PretrainSpec(Spec):
 
     prefix: ClassVar[str] = "pretrain_"
 
-    epochs: int = 60
+    epochs: int = 12
     """Passes over the training interactions; fixed, since a stage never sees validation events."""
-    batch_size: int = 2048
+    batch_size: int = 4096
     """Interactions per step."""
-    learning_rate: float = 2e-3
-    """Adam's rate; times 0.96 every 50 epochs as in the paper."""
+    learning_rate: float = 5e-3
+    """Adam's rate at the start."""
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    """``cosine``: falls to zero at the last step; ``exponential``: times 0.96 every 50 epochs (paper)."""
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch_size", "learning_rate"):
@@ -129,6 +140,8 @@ class SequenceSpec(Spec):
     """Sequences per step."""
     learning_rate: float = 1e-3
     """Adam's rate."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Products with the whole catalogue; ``auto``: bf16 where the processor multiplies it natively."""
 
     def __post_init__(self) -> None:
         for field in ("embedding_size", "n_layers", "n_heads", "inner_size", "epochs", "batch_size", "learning_rate"):

@@ -19,12 +19,20 @@ class BackboneAdapter(Protocol):
         """Return the token embedding."""
         ...
 
-    def keys(self, layer: nn.Module, hidden: Tensor) -> Tensor:
-        """Project ``hidden`` ``[B, P, D]`` to unrotated keys ``[B, KV heads, P, head size]``."""
+    def key_projection(self, layer: nn.Module) -> nn.Module:
+        """Return the linear map from hidden states to keys."""
         ...
 
-    def values(self, layer: nn.Module, hidden: Tensor) -> Tensor:
-        """Project ``hidden`` ``[B, P, D]`` to values ``[B, KV heads, P, head size]``."""
+    def value_projection(self, layer: nn.Module) -> nn.Module:
+        """Return the linear map from hidden states to values."""
+        ...
+
+    def keys(self, layer: nn.Module, projected: Tensor) -> Tensor:
+        """Turn projected states ``[B, P, E]`` into unrotated keys ``[B, KV heads, P, head size]``."""
+        ...
+
+    def values(self, layer: nn.Module, projected: Tensor) -> Tensor:
+        """Turn projected states ``[B, P, E]`` into values ``[B, KV heads, P, head size]``."""
         ...
 
 
@@ -39,16 +47,24 @@ class LlamaAdapter:
         """Return the token embedding."""
         return model.get_input_embeddings()  # type: ignore[operator]
 
-    def keys(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+    def key_projection(self, layer: nn.Module) -> nn.Module:
+        """Return ``k_proj``."""
+        return layer.self_attn.k_proj  # type: ignore[union-attr, return-value]
+
+    def value_projection(self, layer: nn.Module) -> nn.Module:
+        """Return ``v_proj``."""
+        return layer.self_attn.v_proj  # type: ignore[union-attr, return-value]
+
+    def keys(self, layer: nn.Module, projected: Tensor) -> Tensor:
         """Return the layer's keys, normalised where the family normalises them, without rotation."""
         attention: Any = layer.self_attn
-        keys = _heads(attention.k_proj(hidden), attention.head_dim)
+        keys = _heads(projected, attention.head_dim)
         return attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
 
-    def values(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+    def values(self, layer: nn.Module, projected: Tensor) -> Tensor:
         """Return the layer's values."""
         attention: Any = layer.self_attn
-        return _heads(attention.v_proj(hidden), attention.head_dim)
+        return _heads(projected, attention.head_dim)
 
 
 def _heads(projected: Tensor, head_dim: int) -> Tensor:

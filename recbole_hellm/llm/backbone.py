@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recbole_hellm import registry
 from recbole_hellm.errors import ConfigError, nearest
 from recbole_hellm.llm.adapter import BackboneAdapter, LlamaAdapter
+from recbole_hellm.llm.graph_prefix import PrefixStates
 
 
 class Backbone(nn.Module):
@@ -59,8 +60,12 @@ class Backbone(nn.Module):
         """
         layers = self.adapter.layers(self.model)
         try:
-            probe = torch.zeros(1, 1, self.width, dtype=next(self.parameters()).dtype)
-            ok = len(layers) > 0 and self.adapter.keys(layers[0], probe) is not None
+            ok = len(layers) > 0
+            if ok:
+                projection = self.adapter.key_projection(layers[0])
+                probe = torch.zeros(1, 1, self.width, dtype=next(projection.parameters()).dtype)
+                self.adapter.keys(layers[0], projection(probe))
+                self.adapter.value_projection(layers[0])
         except AttributeError:
             ok = False
         if not ok:
@@ -69,32 +74,39 @@ class Backbone(nn.Module):
                 "have no separate k_proj and v_proj; register an adapter in recbole_hellm.registry.backbones"
             )
 
-    def prefix_cache(self, keys: Tensor, values: Tensor) -> Any:
+    def prefix_cache(self, keys: PrefixStates, values: PrefixStates) -> Any:
         """Project prefix states by each layer's own key and value matrices into a new cache.
 
         The keys are not rotated: the prefix carries no position (HeLLM, arXiv 2504.10541).
 
         Args:
-            keys: States to become keys, shape ``[B, layers, P, D]``.
-            values: States to become values, shape ``[B, layers, P, D]``.
+            keys: States to become keys, of B histories.
+            values: States to become values.
 
         Returns:
             A ``DynamicCache`` for one forward pass; gradients flow through it.
         """
         from transformers import DynamicCache
 
-        cache = DynamicCache()
-        for index, layer in enumerate(self.adapter.layers(self.model)):
-            cache.update(self.adapter.keys(layer, keys[:, index]), self.adapter.values(layer, values[:, index]), index)
+        cache, adapter = DynamicCache(), self.adapter
+        for index, layer in enumerate(adapter.layers(self.model)):
+            key = keys.projected(index, adapter.key_projection(layer))
+            value = values.projected(index, adapter.value_projection(layer))
+            if torch.is_autocast_enabled(key.device.type):
+                dtype = torch.get_autocast_dtype(key.device.type)
+                key, value = key.to(dtype), value.to(dtype)
+            cache.update(adapter.keys(layer, key), adapter.values(layer, value), index)
         return cache
 
-    def forward(self, embeddings: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, mask: Tensor, prefix: tuple[PrefixStates, PrefixStates] | None = None
+    ) -> Tensor:
         """Return the hidden states after the final norm.
 
         Args:
             embeddings: Input vectors, shape ``[B, T, D]``.
             mask: True for real tokens, shape ``[B, T]``; the first token of a row must be real.
-            prefix: States for keys and values, each ``[B, layers, P, D]``; every real token sees them.
+            prefix: States for keys and values of B histories; every real token sees them.
 
         Returns:
             Shape ``[B, T, D]``; rows of padding are meaningless. Positions count real tokens only and start at P.
@@ -103,7 +115,7 @@ class Backbone(nn.Module):
         cache, attend = None, mask.long()
         if prefix is not None:
             cache = self.prefix_cache(*prefix)
-            length = prefix[0].size(2)
+            length = prefix[0].length
             attend = torch.cat([attend.new_ones(attend.size(0), length), attend], dim=1)
             positions = positions + length
         output = self.model(
@@ -136,6 +148,14 @@ class Backbone(nn.Module):
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             # In place: PEFT's wrapper forwards unknown attributes, which RecBole's FLOPs count trips over.
             inject_adapter_in_model(lora, self.model)
+
+    def to_half(self) -> None:
+        """Keep the frozen matrices in bf16, for use under autocast, which would else cast them at every pass."""
+        for module in self.model.modules():
+            if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+                module.to(torch.bfloat16)
+            elif hasattr(module, "cast_input_dtype_enabled"):
+                module.cast_input_dtype_enabled = False  # PEFT's adapters: autocast does it, once
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""

@@ -2,8 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class PrefixStates:
+    """States ``scale * (shared + own)`` in factors: a linear projection of them needs P + B rows instead of P x B.
+
+    Attributes:
+        shared: What all histories have in common, shape ``[layers, P, D]``.
+        own: What each history adds at every layer and position, shape ``[B, D]``; ``None``: nothing.
+        scale: Inverse root mean square of the sums, shape ``[B, layers, P]``.
+    """
+
+    shared: Tensor
+    own: Tensor | None
+    scale: Tensor
+
+    @property
+    def length(self) -> int:
+        """Number of prefix positions P."""
+        return self.shared.size(1)
+
+    def dense(self) -> Tensor:
+        """Return the states themselves, shape ``[B, layers, P, D]``."""
+        total = self.shared if self.own is None else self.shared + self.own[:, None, None]
+        return total * self.scale[..., None]
+
+    def projected(self, layer: int, module: nn.Module) -> Tensor:
+        """Return ``module`` applied to the states of a layer, shape ``[B, P, E]``.
+
+        Args:
+            layer: Index of the layer.
+            module: A linear map of the last dimension, with a bias or without.
+        """
+        offset = module(torch.zeros_like(self.shared[layer, :1])).float()  # its bias
+        total = (module(self.shared[layer]).float() - offset)[None]
+        if self.own is not None:
+            total = total + (module(self.own).float() - offset)[:, None]
+        return total * self.scale[:, layer, :, None] + offset
 
 
 class GraphPrefix(nn.Module):
@@ -53,25 +94,41 @@ class GraphPrefix(nn.Module):
             self.key_mlp, self.value_mlp = _mlp(context, width, dropout), _mlp(context, width, dropout)
             self.key_graph_norm, self.value_graph_norm = nn.RMSNorm(width, eps=eps), nn.RMSNorm(width, eps=eps)
 
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, vectors: Tensor) -> tuple[PrefixStates, PrefixStates]:
         """Return the prefix states before each layer's own projection.
 
         Args:
             vectors: Graph vectors of the history, zeros where there is none, shape ``[B, L, d]``.
 
         Returns:
-            States for keys and for values, each ``[B, n_layers, P, D]``.
+            States for keys and for values, of B histories.
         """
-        batch = vectors.size(0)
         if not self.graph_dim:
-            keys, values = self.key_norm(self.learned_keys), self.value_norm(self.learned_values)
-            return keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
+            return self._normed(self.learned_keys, None, self.key_norm, len(vectors)), self._normed(
+                self.learned_values, None, self.value_norm, len(vectors)
+            )
         seen = self.reduce(vectors)
         context = torch.einsum("bli,blj->bij", seen, seen).flatten(1)  # (B, d * d)
         # Norms in the precision of their weights, whatever autocast made of the products before.
-        graph_key = self.key_graph_norm(self.key_mlp(context).float())[:, None, None]  # (B, 1, 1, D)
-        graph_value = self.value_graph_norm(self.value_mlp(context).float())[:, None, None]
-        return self.key_norm(self.learned_keys + graph_key), self.value_norm(self.learned_values + graph_value)
+        graph_key = self.key_graph_norm(self.key_mlp(context).float())  # (B, D)
+        graph_value = self.value_graph_norm(self.value_mlp(context).float())
+        return (
+            self._normed(self.learned_keys, graph_key, self.key_norm, len(vectors)),
+            self._normed(self.learned_values, graph_value, self.value_norm, len(vectors)),
+        )
+
+    def _normed(self, learned: Tensor, own: Tensor | None, norm: nn.RMSNorm, batch: int) -> PrefixStates:
+        """Return ``norm(learned + own)`` in factors; its mean squares come from those of the two and their products."""
+        shared = learned[0]  # (layers, P, D)
+        squares = shared.square().sum(-1)[None]  # (1, layers, P)
+        if own is not None:
+            with torch.autocast(own.device.type, enabled=False):
+                cross = functional.linear(own, shared.flatten(0, 1)).unflatten(1, shared.shape[:2])  # (B, layers, P)
+            squares = squares + 2 * cross + own.square().sum(-1)[:, None, None]
+        eps = norm.eps if norm.eps is not None else torch.finfo(shared.dtype).eps
+        scale = torch.rsqrt((squares / shared.size(-1)).clamp(min=0) + eps)
+        weight = norm.weight
+        return PrefixStates(shared * weight, None if own is None else own * weight, scale.expand(batch, -1, -1))
 
 
 def _mlp(in_dim: int, width: int, dropout: float) -> nn.Sequential:

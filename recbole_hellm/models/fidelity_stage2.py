@@ -40,7 +40,7 @@ def recompute_stage2(arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]
     with torch.no_grad():
         assert core.prefix is not None
         vectors = core.graph_vectors[items] * mask.unsqueeze(-1)
-        keys, values = core.prefix(vectors)
+        keys, values = (states.dense() for states in core.prefix(vectors))
         last = core.last_hidden(items, mask)
         logits = core.head(last)
         loss = core.loss(last, weights["io.labels"].long().flatten())

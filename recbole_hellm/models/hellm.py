@@ -98,6 +98,8 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             backbone.check_prefix()
         if self.lora.r:
             backbone.add_lora(self.lora.r, self.lora.alpha, self.lora.dropout, self.lora.targets)
+        if use_bf16(llm.precision, self.device):
+            backbone.to_half()
         if llm.gradient_checkpointing:
             backbone.checkpoint_gradients()
         return backbone
@@ -151,6 +153,7 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             ("user", graph.alpha_user, graph.user_hypergraph), ("item", graph.alpha_item, items)
         ):  # fmt: skip
             yield there and alpha == 0, f"graph_alpha_{name}=0: stage 1 does not contrast {name}s"
+        yield graph.loss != "bpr", f"graph_loss={graph.loss}: stage 1 ranks against the items of the batch, on cosines"
         contrasts = (graph.user_hypergraph and graph.alpha_user > 0) or (items and graph.alpha_item > 0)
         batch = contrasts and graph.contrast == "batch"
         yield batch, "graph_contrast=batch: stage 1 contrasts the nodes of a batch, not all"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recbole_hellm.llm.backbone import Backbone
 from recbole_hellm.llm.graph_prefix import GraphPrefix
 from recbole_hellm.llm.prompt import Prompt
+from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 from recbole_hellm.nn.pooling import running_mean
@@ -132,6 +133,4 @@ class HeLLMCore(nn.Module):
 
     def loss(self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean full-softmax cross-entropy of states ``[M, D]`` against item ids ``[M]``."""
-        with torch.autocast(states.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            logits = self.head(states)
-        return nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+        return catalogue_cross_entropy(states, self.head.weight, targets, label_smoothing, half=self.autocast)

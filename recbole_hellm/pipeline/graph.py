@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from logging import getLogger
 from typing import Any, Self
@@ -14,6 +15,7 @@ from torch import Tensor
 from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
 from recbole_hellm.errors import DataError
+from recbole_hellm.hypergraph.encoder import HypergraphEncoder
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 from recbole_hellm.pipeline.base import Results, StageContext
 from recbole_hellm.pipeline.loop import StageLoop
@@ -33,7 +35,7 @@ class GraphStage:
     """
 
     name = "graph"
-    version = 1
+    version = 2
 
     def __init__(self, graph: GraphSpec, pretrain: PretrainSpec, modalities: tuple[str, ...], seed: int) -> None:
         self.graph, self.pretrain, self.seed = graph, pretrain, seed
@@ -67,30 +69,48 @@ class GraphStage:
         encoder = build_encoder(
             self.graph, train.user, train.item, train.n_users, train.n_items, features, context.show_progress
         )
-        loss_of = MMHCLLoss(self.graph)
-        optimizer = torch.optim.Adam(encoder.parameters(), lr=self.pretrain.learning_rate)
-        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.96 ** (epoch / 50))
-        sampler, generator = negative_sampler(train), torch.Generator().manual_seed(self.seed)
-        parts = Parts({"encoder": encoder}, {"adam": optimizer}, {"decay": decay}, {"order": generator})
-        with StageLoop(self.name, context.unfinished, lambda: parts) as loop:
-            for _ in loop.epochs(self.pretrain.epochs, context.show_progress):
-                order = torch.randperm(len(train.user), generator=generator)
-                for rows in loop.batches(order.split(self.pretrain.batch_size)):
-                    users, items = train.user[rows], train.item[rows]
-                    negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1)
-                    optimizer.zero_grad()
-                    loss = loss_of(encoder(), users, items, negative)
-                    loss.backward()
-                    optimizer.step()
-                    loop.add(loss.item(), len(rows))
-                decay.step()
-        losses = loop.losses
+        losses = self._train(encoder, train, context)
         logger.info("stage graph: loss %.4f -> %.4f", losses[0], losses[-1])
         with torch.no_grad():
             out = encoder()
         padding = torch.zeros(1, out.item.size(1))
         return {"user": torch.cat([padding, out.user[1:]]), "item": torch.cat([padding, out.item[1:]]),
                 "loss": torch.tensor(losses)}  # fmt: skip
+
+    def _train(self, encoder: HypergraphEncoder, train: TrainView, context: StageContext) -> list[float]:
+        """Train the encoder; return the mean loss of every epoch."""
+        spec, loss_of = self.pretrain, MMHCLLoss(self.graph)
+        optimizer = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
+        n_steps = spec.epochs * math.ceil(len(train.user) / spec.batch_size)
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(spec.schedule, spec.epochs, n_steps))
+        sampler = negative_sampler(train) if self.graph.loss == "bpr" else None
+        generator = torch.Generator().manual_seed(self.seed)
+        parts = Parts({"encoder": encoder}, {"adam": optimizer}, {"decay": decay}, {"order": generator})
+        with StageLoop(self.name, context.unfinished, lambda: parts) as loop:
+            for _ in loop.epochs(spec.epochs, context.show_progress):
+                for rows in loop.batches(torch.randperm(len(train.user), generator=generator).split(spec.batch_size)):
+                    users, items = train.user[rows], train.item[rows]
+                    negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1) if sampler else None
+                    optimizer.zero_grad()
+                    loss = loss_of(encoder(), users, items, negative)
+                    loss.backward()
+                    optimizer.step()
+                    decay.step()
+                    loop.add(loss.item(), len(rows))
+        return loop.losses
+
+
+def learning_rate_factor(schedule: str, epochs: int, n_steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate by step.
+
+    Args:
+        schedule: ``"cosine"``: from 1 to 0 over all steps; ``"exponential"``: 0.96 every 50 epochs.
+        epochs: Epochs of the training.
+        n_steps: Steps of the training.
+    """
+    if schedule == "cosine":
+        return lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / n_steps)))
+    return lambda step: 0.96 ** ((step * epochs // n_steps) / 50)
 
 
 class _SamplerData:

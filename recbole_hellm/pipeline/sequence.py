@@ -10,12 +10,13 @@ from typing import Any, Self
 import torch
 from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor
-from torch.nn import functional
 
 from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import SequenceSpec
 from recbole_hellm.errors import DataError
+from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.nn.batching import length_batches
+from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy
 from recbole_hellm.pipeline.base import Results, StageContext
 from recbole_hellm.pipeline.loop import StageLoop
 
@@ -30,7 +31,7 @@ class SequenceStage:
     """
 
     name = "sequence"
-    version = 1
+    version = 2
     needs: tuple[str, ...] = ()
 
     def __init__(self, spec: SequenceSpec, max_len: int, seed: int) -> None:
@@ -55,7 +56,8 @@ class SequenceStage:
         if len(rows) == 0:
             raise DataError("no user has two training interactions: a sequence encoder cannot be trained")
         model = self._model(context.train.n_items)
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.spec.learning_rate)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.spec.learning_rate, fused=True)
+        half = use_bf16(self.spec.precision, torch.device("cpu"))
         generator = torch.Generator().manual_seed(self.seed)
         parts = Parts({"sasrec": model}, {"adam": optimizer}, generators={"order": generator})
         with StageLoop(self.name, context.unfinished, lambda: parts) as loop:
@@ -64,7 +66,7 @@ class SequenceStage:
                 for index in loop.batches(length_batches(lengths, self.spec.batch_size, generator)):
                     batch = rows[index, : int(lengths[index].max())]
                     optimizer.zero_grad()
-                    loss = next_item_loss(model, batch)
+                    loss = next_item_loss(model, batch, half)
                     loss.backward()
                     optimizer.step()
                     loop.add(loss.item(), len(index))
@@ -106,12 +108,12 @@ class _Catalogue:
         return self._n_items
 
 
-def next_item_loss(model: Any, rows: Tensor) -> Tensor:
-    """Cross-entropy of every next item of padded sequences ``[B, L]``, in one causal pass."""
+def next_item_loss(model: Any, rows: Tensor, half: bool = False) -> Tensor:
+    """Cross-entropy of every next item of padded sequences ``[B, L]``, in one causal pass; ``half``: bf16 products."""
     inputs, targets = rows[:, :-1], rows[:, 1:]
     positions = torch.arange(inputs.size(1), device=inputs.device)
     states = model.item_embedding(inputs) + model.position_embedding(positions)
     states = model.dropout(model.LayerNorm(states))
     states = model.trm_encoder(states, model.get_attention_mask(inputs), output_all_encoded_layers=True)[-1]
     scored = targets > 0
-    return functional.cross_entropy(states[scored] @ model.item_embedding.weight.T, targets[scored])
+    return catalogue_cross_entropy(states[scored], model.item_embedding.weight, targets[scored], half=half)

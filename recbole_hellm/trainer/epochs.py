@@ -30,8 +30,8 @@ class EpochRecord:
     """RecBole's metrics on the validation split, if it was read after this epoch."""
 
 
-class _TimeOver(Exception):
-    """No further epoch fits into the training time."""
+class _Over(Exception):
+    """No further epoch is to start; the text says why."""
 
 
 class EpochsMixin:
@@ -48,6 +48,7 @@ class EpochsMixin:
         planned_epochs: Epochs that a learning-rate schedule spans where training is to end before them; ``None``: all.
         records_before: Records and seconds of the training before it was interrupted.
         begun_epoch: The epoch in which it was interrupted (from 0), and its seconds before.
+        after_validation: Gets the record of every validated epoch; where it returns true, no further epoch starts.
         best_epoch: The epoch whose weights were kept (from 1); ``None`` if nothing was validated.
     """
 
@@ -67,6 +68,8 @@ class EpochsMixin:
     planned_epochs: int | None = None
     records_before: tuple[list[EpochRecord], float] = ([], 0.0)
     begun_epoch: tuple[int, float] = (-1, 0.0)
+    after_validation: Callable[[EpochRecord], bool] | None = None
+    _is_enough: bool = False
     _minutes: float = 0.0
     _started: float | None = None
     _valid_data: Any = None
@@ -81,8 +84,8 @@ class EpochsMixin:
         with instead(self, "_train_epoch", functools.partial(self._recorded_epoch, self._train_epoch)):
             try:
                 return super().fit(train_data, valid_data, *args, **kwargs)  # type: ignore[misc]
-            except _TimeOver:
-                logger.info("training time is over after %d epochs", len(self.epoch_records))
+            except _Over as over:
+                logger.info("%s after %d epochs", over, len(self.epoch_records))
                 return self.best_valid_score, self.best_valid_result
 
     @property
@@ -122,11 +125,15 @@ class EpochsMixin:
         score, result = super()._valid_epoch(valid_data, *args, **kwargs)  # type: ignore[misc]
         if self.validates_epochs and getattr(self, "epoch_records", None):
             self.epoch_records[-1].valid = {name: float(value) for name, value in result.items()}
+            if self.after_validation is not None:
+                self._is_enough = self.after_validation(self.epoch_records[-1])
         return score, result
 
     def _end_in_time(self) -> None:
-        """End training if one more epoch, as long as those before, would end after the limit."""
+        """End training if that was asked for, or one more epoch, as long as those before, would end after the limit."""
         records = getattr(self, "epoch_records", [])
+        if self._is_enough and records:  # not what a training before this one was told
+            raise _Over("training is ended by its caller")
         if not self._minutes or not records or self._started is None:
             return
         pace = (time.perf_counter() - self._started) / len(records)
@@ -134,7 +141,7 @@ class EpochsMixin:
             return
         if self.validates_epochs and records[-1].valid is None and self._valid_data and self.eval_step > 0:
             self._validate_last(records[-1].epoch - 1)
-        raise _TimeOver
+        raise _Over("training time is over")
 
     def _validate_last(self, epoch_idx: int) -> bool:
         """Validate out of turn, keep the model if it is the best; returns whether training should stop."""

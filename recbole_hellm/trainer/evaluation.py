@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.trainer.collector import RankCollector
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.known_items import KnownItems, known_items
 from recbole_hellm.trainer.resume import ResumeMixin
@@ -31,6 +33,10 @@ class EvaluationMixin:
     users_per_second: float = 0.0
     _known: tuple[Any, KnownItems, KnownItems] | None = None
 
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        self.eval_collector = RankCollector(config)
+
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train as RecBole does; notes what is known of each user, for ``mask_history``."""
         if RunSpec.from_config(self.config.final_config_dict).mask_history == "yes":  # type: ignore[attr-defined]
@@ -39,16 +45,17 @@ class EvaluationMixin:
 
     def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as RecBole does; fills :attr:`ranks`."""
-        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.eval_collector.start(ranks_all=isinstance(eval_data, FullSortEvalDataLoader))
         self._mask = RunSpec.from_config(self.config.final_config_dict).mask_history  # type: ignore[attr-defined]
         self._known_now = None
         if self._known is not None:
             self._known_now = self._known[1] if eval_data is self._known[0] else self._known[2]
         started = time.perf_counter()
         result = super().evaluate(eval_data, *args, **kwargs)  # type: ignore[misc]
+        kept = self.eval_collector.rows
         users, items, ranks = (
             torch.cat(list(column)).cpu().numpy() if column else np.zeros(0, np.int64)
-            for column in (zip(*self._rows, strict=True) if self._rows else ([], [], []))
+            for column in (zip(*kept, strict=True) if kept else ([], [], []))
         )
         self.users_per_second = len(users) / (time.perf_counter() - started)
         dataset = eval_data._dataset if eval_data else None
@@ -66,7 +73,6 @@ class EvaluationMixin:
         interaction, scores, positive_row, positive_item = out
         if self._mask == "yes":
             self._mask_known(scores, interaction, positive_row, positive_item)
-        self._keep_ranks(scores, interaction, positive_row, positive_item)
         return out
 
     def _mask_known(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
@@ -84,19 +90,6 @@ class EvaluationMixin:
             known_rows, known = self._known_now.cells(interaction[config["USER_ID_FIELD"]])
             scores[known_rows.to(scores.device), known.to(scores.device)] = -torch.inf
         scores[rows, items] = kept
-
-    def _keep_ranks(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor) -> None:
-        """Keep each target's place in the order ``torch.topk`` gives, which RecBole's metrics are made from."""
-        config = self.config  # type: ignore[attr-defined]
-        top = min(max(config["topk"]), scores.size(1))
-        rows, items = rows.to(scores.device), items.to(scores.device)
-        best = torch.topk(scores, top, dim=-1).indices[rows]
-        hit = best == items.unsqueeze(1)
-        above = (scores[rows] > scores[rows, items].unsqueeze(1)).sum(1)
-        # Behind the list only the number of better items is known; equal scores beyond it count as worse.
-        rank = torch.where(hit.any(1), hit.int().argmax(1), above.clamp(min=top)) + 1
-        users = interaction[config["USER_ID_FIELD"]].to(scores.device)[rows]
-        self._rows.append((users, items, rank))
 
 
 def with_ranks(trainer_class: type) -> type:

@@ -99,7 +99,7 @@ class FinetuneTrainer(StagedTrainer):
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, self.tune.beta2))
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, self.tune.beta2), fused=True)
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False

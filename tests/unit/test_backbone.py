@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from recbole_hellm.errors import ConfigError
 from recbole_hellm.llm.backbone import Backbone, adapter_for
-from recbole_hellm.llm.graph_prefix import GraphPrefix
+from recbole_hellm.llm.graph_prefix import GraphPrefix, PrefixStates
 from recbole_hellm.llm.loading import keep_layers
 from recbole_hellm.llm.prompt import Prompt
 from recbole_hellm.models.hellm_core import HeLLMCore
@@ -52,7 +54,16 @@ def inputs():
 @pytest.fixture
 def prefix():
     draw = torch.Generator().manual_seed(2)
-    return tuple(torch.randn(3, LAYERS, P, WIDTH, generator=draw) for _ in range(2))
+
+    def states():
+        shared, own = torch.randn(LAYERS, P, WIDTH, generator=draw), torch.randn(3, WIDTH, generator=draw)
+        return PrefixStates(shared, own, torch.rand(3, LAYERS, P, generator=draw) + 0.5)
+
+    return states(), states()
+
+
+def silent(states):
+    return replace(states, scale=torch.zeros_like(states.scale))
 
 
 def scatter(vectors, places, length):
@@ -68,8 +79,8 @@ def test_the_prefix_reaches_every_token(make, inputs, prefix):
     model = seeded(make)
     with_, without = model(*inputs, prefix), model(*inputs)
     assert (with_ - without).abs().amax((0, 2)).min() > 1e-3
-    keys_only = model(*inputs, (prefix[0], torch.zeros_like(prefix[1])))
-    values_only = model(*inputs, (torch.zeros_like(prefix[0]), prefix[1]))
+    keys_only = model(*inputs, (prefix[0], silent(prefix[1])))
+    values_only = model(*inputs, (silent(prefix[0]), prefix[1]))
     for other in (keys_only, values_only):
         assert (with_ - other)[:, -1].abs().max() > 1e-3
 
@@ -78,14 +89,16 @@ def test_every_layer_and_position_of_the_prefix_is_used(backbone, inputs, prefix
     whole = backbone(*inputs, prefix)[:, -1]
     for layer in range(LAYERS):
         for place in range(P):
-            changed = prefix[1].clone()
-            changed[:, layer, place] += 1
+            shared = prefix[1].shared.clone()
+            shared[layer, place] += 1
+            changed = replace(prefix[1], shared=shared)
             assert (backbone(*inputs, (prefix[0], changed))[:, -1] - whole).abs().max() > 1e-4, (layer, place)
 
 
 def test_a_row_sees_its_own_prefix_only(backbone, inputs, prefix):
-    changed = tuple(states.clone() for states in prefix)
-    changed[1][0] += 1
+    own = prefix[1].own.clone()
+    own[0] += 1
+    changed = prefix[0], replace(prefix[1], own=own)
     one, two = backbone(*inputs, prefix), backbone(*inputs, changed)
     assert torch.equal(one[1:], two[1:])
     assert not torch.allclose(one[0], two[0], atol=1e-3)
@@ -116,8 +129,8 @@ def test_a_second_pass_starts_from_a_fresh_cache(backbone, inputs, prefix):
 def test_keys_of_the_prefix_are_projected_and_not_rotated(backbone, prefix):
     cache = backbone.prefix_cache(*prefix)
     for index, layer in enumerate(backbone.model.layers):
-        keys = (prefix[0][:, index] @ layer.self_attn.k_proj.weight.T).view(3, P, 2, 4).transpose(1, 2)
-        values = (prefix[1][:, index] @ layer.self_attn.v_proj.weight.T).view(3, P, 2, 4).transpose(1, 2)
+        keys = (prefix[0].dense()[:, index] @ layer.self_attn.k_proj.weight.T).view(3, P, 2, 4).transpose(1, 2)
+        values = (prefix[1].dense()[:, index] @ layer.self_attn.v_proj.weight.T).view(3, P, 2, 4).transpose(1, 2)
         torch.testing.assert_close(cache.layers[index].keys, keys)
         torch.testing.assert_close(cache.layers[index].values, values)
 
@@ -128,7 +141,7 @@ def test_keys_of_the_prefix_are_normalised_where_the_family_does(prefix):
         torch.nn.init.uniform_(layer.self_attn.k_norm.weight, 1, 3)
     keys = model.prefix_cache(*prefix).layers[1].keys
     attention = model.model.layers[1].self_attn
-    raw = attention.k_proj(prefix[0][:, 1]).view(3, P, 2, 8).transpose(1, 2)
+    raw = attention.k_proj(prefix[0].dense()[:, 1]).view(3, P, 2, 8).transpose(1, 2)
     want = raw / (raw.square().mean(-1, keepdim=True) + 1e-6).sqrt() * attention.k_norm.weight
     torch.testing.assert_close(keys, want, rtol=1e-4, atol=1e-5)
 

@@ -12,7 +12,7 @@ from recbole_hellm import assets, cli, quick_start
 from recbole_hellm.testing import checkerboard_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "prepare", "inspect", "models", "compare", "ablate", "report", "verify")
+COMMANDS = ("train", "prepare", "inspect", "models", "compare", "ablate", "report", "tune", "verify")
 
 
 def shell(*command, cwd):

@@ -17,7 +17,8 @@ from recbole_hellm.config.resources import properties_dir
 from recbole_hellm.config.specs import SPECS, FeatureSpec, GraphSpec, TransitionSpec, check_together
 from recbole_hellm.errors import ConfigError
 
-FILES = sorted(path for path in properties_dir().rglob("*.yaml") if path.parent.name != "benchmark")  # plans: own test
+PLANS = ("benchmark", "tune")  # have tests of their own
+FILES = sorted(path for path in properties_dir().rglob("*.yaml") if path.parent.name not in PLANS)
 KINDS = {"dataset": 4, "model": 4, "preset": 5, "properties": 1}
 PRESETS = [path for path in FILES if path.parent.name == "preset"]
 
@@ -103,7 +104,8 @@ def test_the_paper_preset_is_the_published_architecture():
     want = {
         "lora_r": 16, "lora_alpha": 16, "lora_dropout": 0.05, "prefix_len": 10, "prefix_rank": 0, "prefix_dropout": 0.3,
         "llm_layers": -1, "prompt_template": "alpaca", "finetune_targets": "last", "finetune_slot_norm": False,
-        "graph_contrast": "all", "feature_missing": "mean", "loss_type": "CE", "learning_rate": 3e-4,
+        "graph_contrast": "all", "graph_loss": "bpr", "feature_missing": "mean", "loss_type": "CE",
+        "learning_rate": 3e-4,
         "weight_decay": 0.1, "train_batch_size": 7, "finetune_min_learning_rate": 5e-6, "finetune_dropout": 0.0,
         "lora_targets": ["gate_proj", "up_proj", "down_proj"], "finetune_label_smoothing": 0.0,
     }  # fmt: skip
@@ -118,9 +120,16 @@ def test_every_architectural_departure_of_the_default_preset_is_printed(tmp_path
     small = checkerboard_settings(tmp_path, tiny_llm(tmp_path / "llm"))
     default = read_yaml(properties_dir() / "model" / "HeLLM.yaml")
     paper = preset_settings("HeLLM", "paper")
-    schedule = {"pretrain_batch_size", "pretrain_learning_rate", "pretrain_epochs", "learning_rate", "train_batch_size"}
+    schedule = {
+        "pretrain_batch_size",
+        "pretrain_learning_rate",
+        "pretrain_epochs",
+        "pretrain_schedule",
+        "learning_rate",
+    }
+    schedule |= {"train_batch_size"}
     differ = {key for key in paper if default[key] != paper[key]} - schedule - {"finetune_warmup_epochs"}
-    assert len(differ) == 11
+    assert len(differ) == 12
     lines = build("HeLLM", {**small, **{key: default[key] for key in differ}, "llm_layers": 1}).model.departures()
     assert {key for key in differ if any(line.startswith(key) for line in lines)} == differ
     neither = differ - {"prompt_template"}  # the toy model has no tokenizer

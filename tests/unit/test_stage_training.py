@@ -1,5 +1,7 @@
 """The stages that train do what a plain loop does, learn, and depend on nothing but their arguments."""
 
+import math
+
 import pytest
 import torch
 
@@ -36,8 +38,12 @@ def hellm_settings(made, **changes):
     return {**read_yaml(properties_dir() / "model" / "HeLLM.yaml"), **made[0], **changes}
 
 
-def test_the_graph_stage_is_the_textbook_loop(made):
-    settings = hellm_settings(made, pretrain_epochs=3, pretrain_learning_rate=0.05)
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+@pytest.mark.parametrize("schedule", ["cosine", "exponential"])
+def test_the_graph_stage_is_the_textbook_loop(loss, schedule, made):
+    settings = hellm_settings(
+        made, pretrain_epochs=3, pretrain_learning_rate=0.05, graph_loss=loss, pretrain_schedule=schedule
+    )
     features, stage = order_stages(["graph"], settings)
     with isolated_random_state(1):
         found = features.run(context(made), {})
@@ -50,18 +56,20 @@ def test_the_graph_stage_is_the_textbook_loop(made):
                                 [(found["image"], found["image.present"])])  # fmt: skip
         sampler, generator = negative_sampler(train), torch.Generator().manual_seed(int(settings["seed"]))
         optimizer = torch.optim.Adam(encoder.parameters())
-        losses = []
+        losses, step, n_steps = [], 0, 3 * math.ceil(len(train.user) / 64)
         for epoch in range(3):
             total = 0.0
-            optimizer.param_groups[0]["lr"] = 0.05 * 0.96 ** (epoch / 50)
             for rows in torch.randperm(len(train.user), generator=generator).split(64):
                 users, items = train.user[rows], train.item[rows]
-                negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1)
+                negative = sampler.sample_by_user_ids(users.numpy(), items.numpy(), 1) if loss == "bpr" else None
+                cosine = (1 + math.cos(math.pi * step / n_steps)) / 2
+                optimizer.param_groups[0]["lr"] = 0.05 * (cosine if schedule == "cosine" else 0.96 ** (epoch / 50))
+                step += 1
                 encoder.zero_grad()
-                loss = MMHCLLoss(spec)(encoder(), users, items, negative)
-                loss.backward()
+                value = MMHCLLoss(spec)(encoder(), users, items, negative)
+                value.backward()
                 optimizer.step()
-                total += loss.item() * len(rows)
+                total += value.item() * len(rows)
             losses.append(total / len(train.user))
         out = encoder()
     torch.testing.assert_close(result["loss"], torch.tensor(losses), atol=1e-5, rtol=1e-5)
@@ -71,7 +79,9 @@ def test_the_graph_stage_is_the_textbook_loop(made):
 
 
 def test_the_sequence_stage_is_the_textbook_loop(made):
-    settings = hellm_settings(made, sequence_epochs=3, sequence_dropout=0.0, sequence_learning_rate=0.01)
+    settings = hellm_settings(
+        made, sequence_epochs=3, sequence_dropout=0.0, sequence_learning_rate=0.01, sequence_precision="fp32"
+    )
     (stage,) = order_stages(["sequence"], settings)
     with isolated_random_state(int(settings["seed"])):
         result = stage.run(context(made), {})

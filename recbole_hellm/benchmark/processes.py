@@ -1,0 +1,98 @@
+"""A run in a process of its own: started, awaited, ended with this one, and told why it failed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from recbole_hellm.benchmark.progress import say
+
+GRACE_SECONDS = 10.0
+"""What a process has between being asked to stop and being killed."""
+
+
+def run_process(
+    command: Sequence[str],
+    log: Path,
+    env: Mapping[str, str],
+    serve: Callable[[subprocess.Popen[bytes]], None] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> int:
+    """Run ``command`` in a process group of its own and return its exit code; the group ends with this call.
+
+    Args:
+        command: Program and arguments.
+        log: File that takes what it prints.
+        env: Changes to the environment.
+        serve: Called once it has started, to talk to it; returns when there is nothing more to say.
+        pass_fds: Files of this process that it inherits.
+    """
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which then ends the group
+            env={**os.environ, **env},
+            pass_fds=pass_fds,
+        )
+    try:
+        if serve is not None:
+            serve(process)
+        return process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+        raise
+    finally:
+        with suppress(ProcessLookupError, PermissionError):  # workers it has left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def why_ended(code: int, log: Path) -> str:
+    """Return in one line why a process failed."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"killed by signal {-code} ({name}){memory}; its log is {log}"
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+    written = [line.strip() for line in lines if line.strip()]
+    told = [line for line in written if line.startswith("error: ")]
+    if told:
+        return told[-1].removeprefix("error: ")
+    return f"exit code {code}: {written[-1] if written else 'nothing was printed'}; its log is {log}"
+
+
+@contextmanager
+def stoppable(kept: str) -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exit that ends the running process, and say what stays after a stop.
+
+    Args:
+        kept: What a stop keeps, and how to go on; one line.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    # One that is ignored already stays so: "nohup" promised that the run outlives the terminal.
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say(f"stopped\n{kept}\n")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
