@@ -97,6 +97,8 @@ def frozen_digest(model: nn.Module) -> str:
     parts: dict[str, Any] = {}
     for name, weight in frozen:
         flat = weight.detach().flatten()
+        # In bf16, as some processors hold frozen weights and others do not.
         places = torch.linspace(0, flat.numel() - 1, min(_SAMPLE, flat.numel()), dtype=torch.float64).long()
-        parts[name] = [list(weight.shape), fingerprint(values=flat[places.to(flat.device)].float())]
+        values = flat[places.to(flat.device)]
+        parts[name] = [list(weight.shape), fingerprint(values=values.to(torch.bfloat16).float())]
     return fingerprint(**parts)

@@ -22,7 +22,9 @@ def migrated(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         ArtifactError: If it is newer than this package, or too old to be read; the message has both versions.
     """
     found = manifest.get("format")
-    made_by = manifest.get("about", {}).get("versions", {}).get("recbole-hellm", "unknown")
+    about = manifest.get("about")
+    versions = about.get("versions") if isinstance(about, dict) else None
+    made_by = versions.get("recbole-hellm", "unknown") if isinstance(versions, dict) else "unknown"
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise ArtifactError(f"{folder} has the unknown format {found!r}, made by recbole_hellm {made_by}")
     if found > FORMAT:

@@ -26,7 +26,7 @@ from recbole_hellm.checkpoints.folders import read_manifest, write_folder
 from recbole_hellm.checkpoints.identity import Identity
 from recbole_hellm.checkpoints.migration import FORMAT, migrated
 from recbole_hellm.checkpoints.packing import Packer, Unpacker
-from recbole_hellm.errors import ArtifactError
+from recbole_hellm.errors import ArtifactError, HellmError
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,26 @@ def read_model(folder: Path, extra: tuple[str, ...] = ()) -> ModelCheckpoint:
     Raises:
         ArtifactError: If something is missing, damaged, or of a version that cannot be read.
     """
-    manifest = migrated(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    try:
+        return _read(folder, migrated(folder, manifest), extra)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, HellmError):
+            raise
+        raise ArtifactError(f"{folder} is no whole checkpoint ({error!r})") from error  # its digests fit all the same
+
+
+def _read(folder: Path, manifest: Mapping[str, Any], extra: tuple[str, ...]) -> ModelCheckpoint:
     tensors = load_tensors(folder / "model.safetensors")
     if (folder / FOLDER).is_dir():
         adapter = read_adapter(folder / FOLDER)
         tensors |= join(adapter, manifest["about"].get("adapter_root", ""))
     settings, items = load_json(folder / "settings.json"), load_json(folder / "items.json")
     there = manifest["files"]
+    parts = {"settings.json": settings, "about": manifest["about"], "identity": manifest["identity"]}
+    for name, value, kind in (*((name, value, dict) for name, value in parts.items()), ("items.json", items, list)):
+        if not isinstance(value, kind):
+            raise ArtifactError(f"{folder}: {name} must hold a {kind.__name__}, got a {type(value).__name__}")
     return ModelCheckpoint(
         state=tensors,
         other=read_packed(folder, "other") if "other.json" in there else {},

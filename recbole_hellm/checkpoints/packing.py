@@ -128,7 +128,9 @@ class Unpacker:
         kind, body = next(iter(document.items()))
         try:
             return self._readers[kind](body)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            if isinstance(error, ArtifactError):
+                raise
             raise ArtifactError(f"{self.where} holds a {kind} that cannot be read: {error}") from error
 
     def _tensor(self, key: str) -> Tensor:

@@ -42,7 +42,7 @@ class SavingMixin:
     saved_model_file: str
     best_valid_score: float
     _training_set: Any = None
-    _frozen: str | None = None
+    _identity: tuple[tuple[Any, Any], Identity] | None = None
 
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
         """Train as the trainer does; notes the training events, which a saved model belongs to."""
@@ -149,7 +149,7 @@ class SavingMixin:
         """Return RecBole's other parameters; modules among them are in the state already."""
         found = self.model.other_parameter() or {}
         inside = {id(part) for part in self.model.modules()}
-        return {k: plain_array(v) for k, v in found.items() if not (isinstance(v, nn.Module) and id(v) in inside)}
+        return {k: v for k, v in found.items() if not (isinstance(v, nn.Module) and id(v) in inside)}
 
     def _adapter(self, state: Mapping[str, Tensor]) -> AdapterPlan | None:
         root = root_of(state)
@@ -160,21 +160,26 @@ class SavingMixin:
         return AdapterPlan(root, llm.path, llm.layers, lora.r, lora.alpha, lora.dropout, lora.targets)
 
     def identity(self, dataset: Any) -> Identity:
-        """Return what a model on this data set belongs to."""
+        """Return what a model on this data set belongs to; made once, as the splits of a data set share their ids."""
+        parts = (dataset.field2id_token, self._training_set)
+        if self._identity is None or any(a is not b for a, b in zip(self._identity[0], parts, strict=True)):
+            self._identity = parts, self._make_identity(dataset)
+        return self._identity[1]
+
+    def _make_identity(self, dataset: Any) -> Identity:
         tokens = {field: [str(t) for t in dataset.field2id_token[field]] for field in
                   (dataset.iid_field, dataset.uid_field) if field in dataset.field2id_token}  # fmt: skip
         by_user = self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL
         users = tokens.get(dataset.uid_field, [])
-        if self._frozen is None:
-            self._frozen = frozen_digest(self.model)
+        frozen = frozen_digest(self.model)
         return Identity(
             model=str(self.config["model"]),
             dataset=str(self.config["dataset"]),
             items=tuple(tokens.get(dataset.iid_field, [])),
             users=fingerprint(users=users) if by_user else "",
             events=events_of(self._training_set) if self._training_set is not None else "",
-            backbone=str(self.config.final_config_dict.get("llm_path") or "") if self._frozen else "",
-            frozen=self._frozen,
+            backbone=str(self.config.final_config_dict.get("llm_path") or "") if frozen else "",
+            frozen=frozen,
         )
 
     def _probe(self, rows: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -205,8 +210,3 @@ def events_of(dataset: Any) -> str:
     """Return a digest of a training split's events, by id and with the ids."""
     view = train_view(dataset)
     return fingerprint(user=view.user, item=view.item, ids=view.ids)
-
-
-def plain_array(value: Any) -> Any:
-    """Return a value as it is; a read-only or strided array as a plain one."""
-    return np.ascontiguousarray(value) if type(value) is np.ndarray else value
