@@ -44,6 +44,20 @@ class _Request:
         self.signum: int | None = None
         self.deferred = 0
         self.interruptible: Callable[[], bool] = lambda: True
+        self._alarm_before: Any = None
+        self._armed = False
+
+    def arm(self) -> None:
+        """Ask again after the grace, and then twice a second. Before a request nobody's alarm is touched."""
+        self._alarm_before, self._armed = signal.signal(signal.SIGALRM, self.insist), True
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS, 0.5)
+
+    def disarm(self) -> None:
+        """End that."""
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm_before)
+            self._armed = False
 
     def hear(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None and signum == signal.SIGINT:
@@ -54,11 +68,11 @@ class _Request:
         if not self.deferred:
             raise Stopped(signum)
         logger.warning("%s: the running step is finished, then the state is saved", signal.Signals(signum).name)
-        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS, 0.5)
+        self.arm()
 
     def insist(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None and self.deferred and self.interruptible():
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.disarm()
             raise Stopped(self.signum)
 
 
@@ -76,12 +90,12 @@ def watch() -> Iterator[None]:
         yield
         return
     handlers: dict[int, Any] = {s: _request.hear for s in _HEARD if signal.getsignal(s) != signal.SIG_IGN}
-    before = {s: signal.signal(s, handler) for s, handler in {**handlers, signal.SIGALRM: _request.insist}.items()}
+    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     _request.signum = None
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _request.disarm()
         for signum, handler in before.items():
             signal.signal(signum, handler)
         _request.signum = None
@@ -100,8 +114,8 @@ def deferred(interruptible: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _request.deferred, _request.interruptible = _request.deferred - 1, before
-        if not _request.deferred and _request.signum is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        if not _request.deferred:
+            _request.disarm()
 
 
 @contextmanager
@@ -127,5 +141,5 @@ def check() -> None:
         Stopped: If it was.
     """
     if _request.signum is not None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _request.disarm()
         raise Stopped(_request.signum)

@@ -55,6 +55,9 @@ class ResumeMixin(LossMixin, KeepingMixin):
         run = RunSpec.from_config(self.config.final_config_dict)
         self._run, self._every = run, Every.parse("save_every", run.save_every)
         self._eval_every = Every.parse("eval_every", run.eval_every) if run.eval_every else None
+        # What an earlier training of this object left.
+        self._loop, self._validated, self._skipped, self.step_records = None, -1, 0, ()
+        self.records_before, self.begun_epoch = ([], 0.0), (-1, 0.0)
         kind = self._kind()
         if kind is None:
             self._refuse_unnamed()

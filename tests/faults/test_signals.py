@@ -86,6 +86,19 @@ def test_a_run_in_a_thread_hears_no_signals_and_works(runs):
     assert found
 
 
+def test_the_alarm_of_somebody_else_still_rings():
+    """pytest-timeout and others count on it."""
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        with signals.watch(), signals.deferred(lambda: True):
+            time.sleep(1.2)
+        assert rung == [1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_second_interrupt_does_not_wait():
     with signals.watch(), pytest.raises(KeyboardInterrupt) as raised, signals.deferred(lambda: False):  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
