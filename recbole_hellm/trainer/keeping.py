@@ -41,6 +41,9 @@ class KeepingMixin:
     train_loss_dict: dict[int, Any]
     epoch_records: list[EpochRecord]
     step_records: Sequence[dict[str, Any]]
+    validates_epochs: bool
+    records_before: tuple[list[EpochRecord], float]
+    begun_epoch: tuple[int, float]
     _run: RunSpec
     _train_data: Any
     _training_set: Any
