@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hellm import registry
+from recbole_hellm import registry, signals
 from recbole_hellm.artifacts import ArtifactStore, fingerprint
 from recbole_hellm.config.every import Every
 from recbole_hellm.errors import ArtifactError, HellmError
@@ -186,6 +186,7 @@ def _run_alone(
         seconds = unfinished.seconds + time.perf_counter() - started
         store.save(stage.name, key, ids, result, {**about, "seconds": seconds})
         unfinished.clear()
+    signals.check()  # one that came after its last step
     return result, "ran", unfinished.seconds
 
 

@@ -95,7 +95,11 @@ class KeepingMixin:
                 f"{broken} became NaN or infinite at step {loop.step}; {self._last_good()}; lower setting "
                 f"'learning_rate', now {self.learning_rate}"
             )
-        state = {"loop": loop.state(), "trainer": self._numbers()}
+        numbers = self._numbers()
+        # In its validation the epoch has a record already, and gets it anew when it is entered again.
+        numbers["epoch_records"] = [record for record in numbers["epoch_records"] if record["epoch"] <= loop.epoch]
+        numbers["train_loss_dict"] = {epoch: x for epoch, x in numbers["train_loss_dict"].items() if epoch < loop.epoch}
+        state = {"loop": loop.state(), "trainer": numbers}
         inside = self.model.state_dict()  # is in the model's own file already
         kept = state["loop"]["parts"]["modules"]["model"]
         state["loop"]["parts"]["modules"]["model"] = {key: t for key, t in kept.items() if key not in inside}

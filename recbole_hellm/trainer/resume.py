@@ -114,6 +114,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
                 return self.best_valid_score, self.best_valid_result
             result = self._fit(train_data, valid_data, *args, **kwargs)
             self._write_done(folder)
+            signals.check()  # one that came after the last step
             return result
 
     def _fit(self, train_data: Any, valid_data: Any, *args: Any, **kwargs: Any) -> Any:

@@ -305,6 +305,51 @@ def test_validation_between_steps(runs):
     assert differences(again, outcome) == []
 
 
+@pytest.mark.parametrize("model", ["HeLLM", "SASRec"])
+@pytest.mark.parametrize("batch", [2, 5, 8])
+def test_stopped_in_a_validation(runs, monkeypatch, model, batch):
+    """Three batches a validation: in the first, in the second, in the last epoch's."""
+    whole = runs.go(model, f"valid-{model}", save_every="never")
+    from recbole_hellm.signals import Stopped
+    from recbole_hellm.trainer.evaluation import EvaluationMixin
+
+    score, count = EvaluationMixin._full_sort_batch_eval, []
+
+    def stopping(trainer, rows):
+        count.append(1)
+        if len(count) == batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(trainer, rows)
+
+    name = f"valid-{model}-{batch}"
+    with monkeypatch.context() as patch:
+        patch.setattr(EvaluationMixin, "_full_sort_batch_eval", stopping)
+        with pytest.raises(Stopped) as stopped:
+            runs.go(model, name, save_every="never")
+    assert f"epoch {1 + (batch - 1) // 3}, step " in stopped.value.kept
+    assert differences(runs.go(model, name, save_every="never", resume="yes"), whole) == []
+
+
+def test_a_signal_after_the_last_step_is_not_lost(runs, monkeypatch):
+    whole = runs.go("SASRec", "after-last")
+    from recbole_hellm.signals import Stopped
+    from recbole_hellm.trainer.epochs import EpochsMixin
+
+    fit = EpochsMixin.fit
+
+    def signalled(trainer, *args, **kwargs):
+        result = fit(trainer, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochsMixin, "fit", signalled)
+        with pytest.raises(Stopped):
+            runs.go("SASRec", "after-last-2")
+    again = runs.go("SASRec", "after-last-2", resume="yes")
+    assert (again.metrics, again.best, again.curve) == (whole.metrics, whole.best, whole.curve)
+
+
 def test_a_long_step_is_broken_off_and_the_state_before_it_is_kept(runs, monkeypatch):
     """SIGTERM in a step that takes longer than the grace: saved within 10 s all the same."""
     from recbole_hellm import signals
