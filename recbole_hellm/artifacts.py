@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recbole_hellm.errors import ArtifactError
+
+logger = getLogger(__name__)
 
 
 def fingerprint(**parts: Any) -> str:
@@ -94,9 +99,38 @@ class ArtifactStore:
             raise ArtifactError(f"{tensors} cannot be read ({error}); {way_out}") from error
 
     def seconds(self, stage: str, key: str) -> float:
-        """Return what a stored result took to make; 0 where that was not noted."""
-        manifest = json.loads((self.path(stage, key) / "manifest.json").read_text(encoding="utf-8"))
+        """Return what a stored result took to make; 0 where that was not noted, or it was deleted since."""
+        try:
+            manifest = json.loads((self.path(stage, key) / "manifest.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return 0.0
         return float(manifest.get("seconds", 0.0))
+
+    @contextmanager
+    def lock(self, stage: str, key: str) -> Iterator[None]:
+        """Inside, no other run makes the same result; one that has begun before is waited for.
+
+        Raises:
+            ArtifactError: If the folder cannot be written to, which a long stage shall not find out at its end.
+        """
+        folder = self.path(stage, key)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                logger.info("stage %s: another run is making this result, waiting for it", stage)
+                lock.acquire(poll_interval=0.2)
+        except OSError as error:
+            raise ArtifactError(
+                f"result of stage {stage!r} cannot be written to {folder} ({error.strerror or error}); free space "
+                "there, or set stage_cache_dir to a folder that can be written to"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def save(self, stage: str, key: str, ids: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
         """Write ``tensors`` into a scratch folder and rename it, so a crash leaves no half result.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from recbole_hellm import assets
+from recbole_hellm import assets, signals
 from recbole_hellm.benchmark import commands as benchmark
 from recbole_hellm.data.prepare_arguments import add_prepare_arguments, prepare_settings
 from recbole_hellm.errors import HellmError
@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(__name__).debug("where it happened:", exc_info=True)
         print(f"error: {error}; check the path, its rights and the free space", file=sys.stderr)
         return 2
+    except signals.Stopped as stop:
+        kept = f"{stop.kept}; --resume=yes goes on there" if stop.kept else "finished stages and saved models are kept"
+        print(f"stopped by {stop}: {kept}", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted: finished stages and saved models are kept", file=sys.stderr)
         return 130

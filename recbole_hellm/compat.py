@@ -16,7 +16,8 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -90,14 +91,44 @@ def _dok_update() -> None:
         dok_matrix._update = _update
 
 
+class Reading:
+    """How modules of RecBole read checkpoints.
+
+    Attributes:
+        is_folder: Whether a path is a checkpoint in this package's format.
+        read_folder: Reads one as RecBole expects it: path and ``map_location`` to a mapping.
+        read_pickle: Reads RecBole's own format without running what is in it.
+        trusts_pickles: Whether RecBole's own format may run code, as RecBole has it; not in this package's command.
+    """
+
+    def __init__(self) -> None:
+        self.is_folder: Callable[[Any], bool] = lambda path: False
+        self.read_folder: Callable[[Any, Any], Any] | None = None
+        self.read_pickle: Callable[[Any, Any], Any] | None = None
+        self.trusts_pickles = True
+
+
+READING = Reading()  # filled by recbole_hellm.plugin
+
+
+@contextmanager
+def without_pickles() -> Iterator[None]:
+    """Inside, no checkpoint that RecBole loads runs code."""
+    before, READING.trusts_pickles = READING.trusts_pickles, False
+    try:
+        yield
+    finally:
+        READING.trusts_pickles = before
+
+
 def _torch_load() -> None:
-    """Let RecBole's own modules load RecBole's checkpoints.
+    """Let RecBole's own modules load RecBole's checkpoints, and this package's.
 
     Cause: torch 2.6 made ``weights_only=True`` the default. RecBole pickles its ``Config``
     with protocol 4, which that mode cannot read even with ``add_safe_globals``, so every run
     ended in ``UnpicklingError`` at ``evaluate(load_best_model=True)``. The old default is
-    kept for calls made by a module of RecBole that do not choose; everybody else, this
-    package included, keeps torch's. Load only RecBole checkpoints you trust.
+    kept for calls made by a module of RecBole that do not choose. Load only RecBole checkpoints
+    you trust; this package's own command reads them without running code (:func:`without_pickles`).
     Ends with a RecBole that passes ``weights_only`` itself.
     """
     import torch
@@ -110,6 +141,11 @@ def _torch_load() -> None:
     def load(*args: Any, **kwargs: Any) -> Any:
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if caller.partition(".")[0] == "recbole" and kwargs.get("weights_only") is None:
+            path, place = args[0] if args else kwargs.get("f"), kwargs.get("map_location")
+            if READING.read_folder is not None and READING.is_folder(path):
+                return READING.read_folder(path, place)
+            if READING.read_pickle is not None and not READING.trusts_pickles:
+                return READING.read_pickle(path, place)
             kwargs["weights_only"] = False
         return original(*args, **kwargs)
 

@@ -121,7 +121,10 @@ def refit_settings(config: Any) -> dict[str, Any]:
             f"setting 'fit_on' = 'train+valid' needs eval_args split {{LS: valid_and_test}}, got {split!r}; set "
             "fit_on=train"
         )
-    return {"eval_args": {**config["eval_args"], "split": {"LS": "test_only"}}, "train_minutes": 0.0}
+    # An interrupted run need not have come as far as its second training.
+    resume = "auto" if config["resume"] in ("yes", True) else config["resume"]
+    eval_args = {**config["eval_args"], "split": {"LS": "test_only"}}
+    return {"eval_args": eval_args, "train_minutes": 0.0, "resume": resume}
 
 
 def _changed(config: HellmConfig, settings: Mapping[str, Any]) -> HellmConfig:

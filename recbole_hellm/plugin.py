@@ -6,10 +6,11 @@ import functools
 import importlib.util
 import sys
 from logging import getLogger
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_hellm import registry
+from recbole_hellm import compat, registry
 from recbole_hellm.errors import ConfigError
 
 logger = getLogger(__name__)
@@ -46,6 +47,7 @@ def register() -> None:
     _register_trainers()
     _register_datasets()
     _hook_settings()
+    _hook_reading()
 
 
 def _add_variant_files() -> None:
@@ -109,3 +111,21 @@ def _hook_settings() -> None:
 
     load._recbole_hellm = True  # type: ignore[attr-defined]
     Config._load_internal_config_dict = load
+
+
+def _hook_reading() -> None:
+    """Let RecBole's functions read this package's checkpoints; the readers load when first used."""
+    from recbole_hellm.checkpoints.folders import MANIFEST
+
+    def read_folder(path: Any, map_location: Any) -> Any:
+        from recbole_hellm.trainer.recbole_format import as_recbole_checkpoint
+
+        return as_recbole_checkpoint(path, map_location)
+
+    def read_pickle(path: Any, map_location: Any) -> Any:
+        from recbole_hellm.checkpoints.pickles import read_pickle
+
+        return read_pickle(Path(path), map_location or "cpu")
+
+    compat.READING.is_folder = lambda path: isinstance(path, str | Path) and (Path(path) / MANIFEST).is_file()
+    compat.READING.read_folder, compat.READING.read_pickle = read_folder, read_pickle

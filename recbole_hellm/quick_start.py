@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import init_logger, init_seed
 
-from recbole_hellm import plugin, registry
+from recbole_hellm import compat, plugin, registry, signals
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
@@ -58,10 +58,18 @@ def run_recbole_hellm(
 
     Raises:
         HellmError: If a setting, a data file or a stored result is wrong; one line that names it.
+        Stopped: If SIGTERM or SIGINT asked for it; what can be kept is kept.
     """
     if isinstance(model, type):
         model = _registered(model)
-    config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
+    with signals.watch(), compat.without_pickles():
+        config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
+        return _run(config, saved, test, after_validation)
+
+
+def _run(
+    config: HellmConfig, saved: bool, test: bool, after_validation: Callable[[EpochRecord], bool] | None
+) -> dict[str, Any]:
     run = RunSpec.from_config(config.final_config_dict)
     refitted = refit_settings(config) if run.fit_on == "train+valid" else None
     ensure_prepared(config)

@@ -16,6 +16,10 @@ from recbole_hellm.testing import checkerboard_settings, tiny_llm
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--update-recorded", action="store_true", help="write recorded numbers anew instead of comparing")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data and golden numbers, which only developers have."""

@@ -42,6 +42,9 @@ FRAMEWORK_KEYS = frozenset(
 )
 """Keys the command line or RecBole reads that stand in no yaml file."""
 
+FLAGS = {"--resume": "--resume=yes"}
+"""Arguments that may stand without a value."""
+
 
 def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
     """Turn ``--key=value`` arguments into settings; lists may stand unquoted (``--topk=[5,10]``).
@@ -51,7 +54,7 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for argument in argv:
-        key, equals, text = argument[2:].partition("=")
+        key, equals, text = FLAGS.get(argument, argument)[2:].partition("=")
         if not argument.startswith("--") or not equals or not key:
             raise ConfigError(f"argument {argument!r} must have the form --key=value, with '=' and without spaces")
         try:

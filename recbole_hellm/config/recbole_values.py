@@ -16,6 +16,9 @@ WITHOUT_CUTOFF = frozenset({"auc", "gauc", "mae", "rmse", "logloss"})
 BATCH_SIZES = ("train_batch_size", "eval_batch_size")
 """Settings that may be ``auto``."""
 
+PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+"""RecBole's settings that write or read pickled data sets."""
+
 
 @dataclass(frozen=True)
 class RecboleSpec(Spec):
@@ -88,6 +91,15 @@ def check_recbole_values(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"setting 'eval_args' must be a mapping (split, order, group_by, mode), got {settings['eval_args']!r}"
         )
+    for key in PICKLES:
+        if settings.get(key):
+            raise ConfigError(
+                f"setting {key!r} is not for this command: RecBole keeps data sets as pickles, which run code when "
+                "they are read; remove it"
+            )
+    teacher = settings.get("teacher")
+    if teacher is not None and not str(teacher).isidentifier():  # RecBole evaluates it as Python code
+        raise ConfigError(f"setting 'teacher' must be the name of a model, got {teacher!r}")
     clip = settings.get("clip_grad_norm")
     if clip and not isinstance(clip, Mapping):  # found out by RecBole only after the stages
         raise ConfigError(f"setting 'clip_grad_norm' must be a mapping such as {{max_norm: 1.0}}, got {clip!r}")

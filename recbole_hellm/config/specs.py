@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from recbole_hellm.config.every import Every
 from recbole_hellm.config.finetuning import BackboneSpec, FinetuneSpec, LoraSpec, PrefixSpec, PromptSpec
 from recbole_hellm.config.pretraining import FeatureSpec, GraphSpec, PretrainSpec, SequenceSpec, TransitionSpec
 from recbole_hellm.config.schema import Spec
@@ -55,10 +56,31 @@ class RunSpec(Spec):
     fit_on: Literal["train", "train+valid"] = "train"
     """Events the tested model is fitted on. ``train+valid``: the epoch is chosen on validation as always, then the
     model is trained again for that many epochs with the validation events as well."""
+    resume: Literal["no", "yes", "auto"] = "no"
+    """Whether an interrupted run with the same settings and data is continued: ``yes`` refuses to begin anew if there
+    is none, ``auto`` begins anew then."""
+    save_every: str = "auto"
+    """How often the state of a training is kept, to go on from it: ``200 steps``, ``1 epoch``, ``auto`` (every ten
+    minutes) or ``never``. A signal to stop keeps it in any case."""
+    eval_every: str = ""
+    """How often the model is validated: ``200 steps`` or ``1 epoch``; empty: every ``eval_step`` epochs."""
+    skip_bad_batches: bool = False
+    """Whether a batch whose loss or gradient is NaN or infinite is left out, with a line in the log, instead of ending
+    the run."""
 
     def __post_init__(self) -> None:
         for field in ("train_minutes", "train_rows_at_once", "memory_limit_gb"):
             self.require(getattr(self, field) >= 0, field, ">= 0")
+        Every.parse("save_every", self.save_every)
+        if self.eval_every:
+            unit = Every.parse("eval_every", self.eval_every).unit
+            self.require(unit in ("step", "epoch"), "eval_every", "a number of steps or epochs")
+        by_step = self.eval_every.endswith(("step", "steps"))
+        if by_step and self.fit_on == "train+valid":
+            raise ConfigError(
+                f"setting 'eval_every' = {self.eval_every!r} excludes 'fit_on' = 'train+valid', which trains again for "
+                "a whole number of epochs; validate by epochs"
+            )
 
     @property
     def only_pretrains(self) -> bool:

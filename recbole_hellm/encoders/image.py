@@ -86,9 +86,13 @@ class HFImageEncoder:
 
         def load() -> tuple[Any, Any]:
             # The default processors of transformers 5 need torchvision; the Pillow ones give the same to a grey level.
-            processor: Any = AutoImageProcessor.from_pretrained(self.path, local_files_only=True, backend="pil")
+            processor: Any = AutoImageProcessor.from_pretrained(
+                self.path, local_files_only=True, backend="pil", trust_remote_code=False
+            )
             dtype = getattr(torch, self.precision)
-            model: Any = AutoModel.from_pretrained(self.path, local_files_only=True, dtype=dtype)
+            model: Any = AutoModel.from_pretrained(
+                self.path, local_files_only=True, dtype=dtype, trust_remote_code=False
+            )
             return processor, model.to(self.device).eval().requires_grad_(False)
 
         return loaded(self.path, "image", load)

@@ -121,11 +121,13 @@ class HFTextEncoder:
         logger.info("text encoder %s: loading %s in %s", self.name, self.path, self.precision)
 
         def load() -> tuple[Any, Any]:
-            tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token
             dtype = getattr(torch, self.precision)
-            model: Any = AutoModel.from_pretrained(self.path, local_files_only=True, dtype=dtype)
+            model: Any = AutoModel.from_pretrained(
+                self.path, local_files_only=True, dtype=dtype, trust_remote_code=False
+            )
             return tokenizer, model.to(self.device).eval().requires_grad_(False)
 
         return loaded(self.path, "text", load)

@@ -56,10 +56,12 @@ def load_backbone(path: str, layers: int, pretrained: bool, attention: str, seed
     from transformers import AutoConfig, AutoModel
 
     with _loading(path) as where:
-        config = AutoConfig.from_pretrained(where)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
         keep_layers(config, layers)
         if pretrained:
-            model = AutoModel.from_pretrained(where, config=config, dtype=torch.float32, attn_implementation=attention)
+            model = AutoModel.from_pretrained(
+                where, config=config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
+            )
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -76,7 +78,7 @@ def load_width(path: str) -> int:
     from transformers import AutoConfig
 
     with _loading(path) as where:
-        return int(AutoConfig.from_pretrained(where).hidden_size)
+        return int(AutoConfig.from_pretrained(where, trust_remote_code=False).hidden_size)
 
 
 @contextmanager

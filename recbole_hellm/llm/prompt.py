@@ -47,7 +47,7 @@ def build_prompt(template: str, instruction: str, path: Callable[[], str], first
 
     where = path()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise MissingModelError(
             f"setting 'prompt_template' = {template!r} needs a tokenizer, which {where} has not; put "

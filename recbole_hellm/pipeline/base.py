@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hellm import registry
+from recbole_hellm import registry, signals
 from recbole_hellm.artifacts import ArtifactStore, fingerprint
+from recbole_hellm.config.every import Every
 from recbole_hellm.errors import ArtifactError, HellmError
+from recbole_hellm.pipeline.loop import Unfinished
 from recbole_hellm.results import peak_memory_mb, reset_peak_memory
 from recbole_hellm.views import TrainView
 
 logger = getLogger(__name__)
 Results = Mapping[str, Mapping[str, Tensor]]
+UNFINISHED = "unfinished"
+"""Folder of trainings that were interrupted, in that of the finished stages."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,18 @@ class StageContext:
         item_file: RecBole's ``.item`` file of the data set.
         features_dir: Folder of ready feature arrays.
         show_progress: Whether to draw progress bars.
+        resume: Whether an interrupted training of a stage is continued.
+        save_every: How often the training of a stage is kept, as the setting ``save_every``.
+        unfinished: Where it is kept; set for the stage that runs.
     """
 
     train: TrainView
     item_file: Path
     features_dir: Path
     show_progress: bool = False
+    resume: bool = False
+    save_every: str = "auto"
+    unfinished: Unfinished | None = None
 
 
 class Stage(Protocol):
@@ -127,23 +137,18 @@ def run_stages(
         reset_peak_memory()
         key = stage_key(stage, context, keys)
         result: Mapping[str, Tensor] | None = store.load(stage.name, key, train.ids)
-        status = "reused"
+        status, before = "reused", 0.0
         if result is None:
             if not may_run:
                 raise ArtifactError(
                     f"setting 'train_stage' = 'finetune', but stage {stage.name!r} has no finished result for these "
                     f"settings and data in {store.root}; run once with --train_stage=auto or --train_stage=pretrain"
                 )
-            logger.info("stage %s: running", stage.name)
-            with isolated_random_state(int(stage.settings().get("seed", 0))):
-                result = stage.run(context, {name: results[name] for name in stage.needs})
-            _check_finite(stage.name, result)
-            about = {**_about(stage), "seconds": time.perf_counter() - started}
-            store.save(stage.name, key, train.ids, result, about)
-            status = "ran"
+            earlier = {name: results[name] for name in stage.needs}
+            result, status, before = _run_alone(stage, key, _about(stage), context, earlier, store)
         keys[stage.name], results[stage.name] = key, result
         path, seconds = str(store.path(stage.name, key)), time.perf_counter() - started
-        computed = seconds if status == "ran" else store.seconds(stage.name, key)
+        computed = before + seconds if status == "ran" else store.seconds(stage.name, key)
         loss = tuple(float(value) for value in result.get("loss", ()))
         records.append(StageRecord(stage.name, status, seconds, computed, peak_memory_mb(), path, loss))
         logger.info("stage %s: %s in %.1f s, %s", stage.name, status, records[-1].seconds, path)
@@ -171,6 +176,33 @@ def stage_key(stage: Stage, context: StageContext, keys: Mapping[str, str]) -> s
 
 def _about(stage: Stage) -> dict[str, Any]:
     return {"stage": stage.name, "version": stage.version, "settings": dict(stage.settings())}
+
+
+def _run_alone(
+    stage: Stage, key: str, about: Mapping[str, Any], context: StageContext, earlier: Results, store: ArtifactStore
+) -> tuple[Mapping[str, Tensor], str, float]:
+    """Run a stage while no other run does, and keep its result; where another one had begun before, take its result.
+
+    Returns:
+        The result, ``ran`` or ``reused``, and the seconds of an interrupted run that this one continued.
+    """
+    ids = context.train.ids
+    with store.lock(stage.name, key):
+        found = store.load(stage.name, key, ids)
+        if found is not None:
+            return found, "reused", 0.0
+        logger.info("stage %s: running", stage.name)
+        folder = store.root / UNFINISHED / store.path(stage.name, key).name
+        unfinished = Unfinished(folder, key, context.resume, Every.parse("save_every", context.save_every))
+        started = time.perf_counter()
+        with isolated_random_state(int(stage.settings().get("seed", 0))):
+            result = stage.run(replace(context, unfinished=unfinished), earlier)
+        _check_finite(stage.name, result)
+        seconds = unfinished.seconds + time.perf_counter() - started
+        store.save(stage.name, key, ids, result, {**about, "seconds": seconds})
+        unfinished.clear()
+    signals.check()  # one that came after its last step
+    return result, "ran", unfinished.seconds
 
 
 def _check_finite(stage: str, result: Mapping[str, Tensor]) -> None:

@@ -11,13 +11,14 @@ from typing import Any, Self
 import torch
 from recbole.sampler import Sampler
 from torch import Tensor
-from tqdm import tqdm
 
+from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import FeatureSpec, GraphSpec, PretrainSpec
 from recbole_hellm.errors import DataError
 from recbole_hellm.hypergraph.encoder import EncoderOutput, HypergraphEncoder
 from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 from recbole_hellm.pipeline.base import Results, StageContext
+from recbole_hellm.pipeline.loop import StageLoop
 from recbole_hellm.views import TrainView
 
 logger = getLogger(__name__)
@@ -68,7 +69,7 @@ class GraphStage:
         encoder = build_encoder(
             self.graph, train.user, train.item, train.n_users, train.n_items, features, context.show_progress
         )
-        losses = self._train(encoder, train, context.show_progress)
+        losses = self._train(encoder, train, context)
         logger.info("stage graph: loss %.4f -> %.4f", losses[0], losses[-1])
         with torch.no_grad():
             out = encoder()
@@ -76,7 +77,7 @@ class GraphStage:
         return {"user": torch.cat([padding, out.user[1:]]), "item": torch.cat([padding, out.item[1:]]),
                 "loss": torch.tensor(losses)}  # fmt: skip
 
-    def _train(self, encoder: HypergraphEncoder, train: TrainView, show_progress: bool) -> list[float]:
+    def _train(self, encoder: HypergraphEncoder, train: TrainView, context: StageContext) -> list[float]:
         """Train the encoder; return the mean loss of every epoch."""
         spec, loss_of = self.pretrain, MMHCLLoss(self.graph)
         optimizer = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
@@ -85,19 +86,18 @@ class GraphStage:
         n_steps = spec.epochs * math.ceil(n_batches / shared)
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(spec.schedule, spec.epochs, n_steps))
         sampler = negative_sampler(train) if self.graph.loss == "bpr" else None
-        generator, losses = torch.Generator().manual_seed(self.seed), []
-        epochs = tqdm(range(spec.epochs), desc="stage graph", disable=not show_progress)
-        for _ in epochs:
-            total = 0.0
-            batches = torch.randperm(len(train.user), generator=generator).split(spec.batch_size)
-            for start in range(0, len(batches), shared):
-                optimizer.zero_grad()
-                total += step_loss(encoder, loss_of, train, batches[start : start + shared], sampler)
-                optimizer.step()
-                decay.step()
-            losses.append(total / len(train.user))
-            epochs.set_postfix_str(f"loss {losses[-1]:.4f}")
-        return losses
+        generator = torch.Generator().manual_seed(self.seed)
+        parts = Parts({"encoder": encoder}, {"adam": optimizer}, {"decay": decay}, {"order": generator})
+        with StageLoop(self.name, context.unfinished, lambda: parts) as loop:
+            for _ in loop.epochs(spec.epochs, context.show_progress):
+                batches = torch.randperm(len(train.user), generator=generator).split(spec.batch_size)
+                for step in loop.batches(batches[at : at + shared] for at in range(0, n_batches, shared)):
+                    optimizer.zero_grad()
+                    total, n_rows = step_loss(encoder, loss_of, train, step, sampler), sum(len(rows) for rows in step)
+                    optimizer.step()
+                    decay.step()
+                    loop.add(total / n_rows, n_rows)
+        return loop.losses
 
 
 def step_loss(

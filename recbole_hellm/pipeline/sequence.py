@@ -10,14 +10,15 @@ from typing import Any, Self
 import torch
 from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor
-from tqdm import tqdm
 
+from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import SequenceSpec
 from recbole_hellm.errors import DataError
 from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy
 from recbole_hellm.pipeline.base import Results, StageContext
+from recbole_hellm.pipeline.loop import StageLoop
 
 logger = getLogger(__name__)
 
@@ -57,20 +58,19 @@ class SequenceStage:
         model = self._model(context.train.n_items)
         optimizer = torch.optim.Adam(model.parameters(), lr=self.spec.learning_rate, fused=True)
         half = use_bf16(self.spec.precision, torch.device("cpu"))
-        generator, losses = torch.Generator().manual_seed(self.seed), []
-        epochs = tqdm(range(self.spec.epochs), desc="stage sequence", disable=not context.show_progress)
-        for _ in epochs:
-            model.train()
-            total = 0.0
-            for index in length_batches(lengths, self.spec.batch_size, generator):
-                batch = rows[index, : int(lengths[index].max())]
-                optimizer.zero_grad()
-                loss = next_item_loss(model, batch, half)
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(index)
-            losses.append(total / len(rows))
-            epochs.set_postfix_str(f"loss {losses[-1]:.3f}")
+        generator = torch.Generator().manual_seed(self.seed)
+        parts = Parts({"sasrec": model}, {"adam": optimizer}, generators={"order": generator})
+        with StageLoop(self.name, context.unfinished, lambda: parts) as loop:
+            for _ in loop.epochs(self.spec.epochs, context.show_progress):
+                model.train()
+                for index in loop.batches(length_batches(lengths, self.spec.batch_size, generator)):
+                    batch = rows[index, : int(lengths[index].max())]
+                    optimizer.zero_grad()
+                    loss = next_item_loss(model, batch, half)
+                    loss.backward()
+                    optimizer.step()
+                    loop.add(loss.item(), len(index))
+        losses = loop.losses
         logger.info("stage sequence: loss %.3f -> %.3f", losses[0], losses[-1])
         return {"item": model.item_embedding.weight.detach(), "loss": torch.tensor(losses)}
 

@@ -21,6 +21,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hellm import registry
+from recbole_hellm.checkpoints.model_folder import read_model
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.testing.building import Built, ToySettings, build, scores
 from recbole_hellm.testing.stage_contract import StageContract
@@ -82,13 +83,13 @@ class ModelContract(ToySettings):
                 assert not moved, f"{name} moved and is not in trained_parts"
 
     def test_checkpoint_holds_exactly_what_is_trained(self, quick: tuple[Built, dict[str, Tensor]]) -> None:
-        saved = torch.load(quick[0].trainer.saved_model_file, weights_only=False)["state_dict"]
+        saved = read_model(Path(quick[0].trainer.saved_model_file)).state
         wanted = self.checkpoint_keys(quick[0].model)
         assert set(saved) == wanted, f"lacks {sorted(wanted - set(saved))}, too many {sorted(set(saved) - wanted)}"
 
     def test_a_new_object_scores_as_the_saved_one(self, quick: tuple[Built, dict[str, Tensor]]) -> None:
         built = quick[0]
-        state = torch.load(built.trainer.saved_model_file, weights_only=False)["state_dict"]
+        state = read_model(Path(built.trainer.saved_model_file)).state
         built.model.load_state_dict(state)
         torch.manual_seed(built.config["seed"] + 1)
         new = replace(built, model=built.config.model_class(built.config, built.train._dataset))

@@ -113,6 +113,7 @@ def checkerboard_settings(root: Path, llm: Path, **changes: Any) -> dict[str, An
         "train_batch_size": 16,
         "eval_batch_size": 16,
         "epochs": 2,
+        "eval_step": 1,
         "learning_rate": 0.01,
         "topk": [5],
         "valid_metric": "NDCG@5",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
+from recbole.trainer import Trainer
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
@@ -15,6 +16,8 @@ from recbole_hellm.trainer.collector import RankCollector
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.known_items import KnownItems, known_items
 from recbole_hellm.trainer.memory import MemoryMixin
+from recbole_hellm.trainer.resume import ResumeMixin
+from recbole_hellm.trainer.saving import SavingMixin
 
 Columns = dict[str, np.ndarray]
 
@@ -91,8 +94,10 @@ class EvaluationMixin:
 
 
 def with_ranks(trainer_class: type) -> type:
-    """Return ``trainer_class`` with the mixins of memory, evaluation and epochs in front."""
+    """Return ``trainer_class`` with the mixins of memory, evaluation, epochs and safe saving in front."""
     if issubclass(trainer_class, EvaluationMixin):
         return trainer_class
-    parts = (MemoryMixin, EvaluationMixin, EpochsMixin, trainer_class)
+    # RecBole's trainers of decision trees are no ``Trainer``: their libraries save the models.
+    saving = (ResumeMixin, EpochsMixin, SavingMixin) if issubclass(trainer_class, Trainer) else (EpochsMixin,)
+    parts = (MemoryMixin, EvaluationMixin, *saving, trainer_class)
     return type(trainer_class.__name__, parts, {"__module__": trainer_class.__module__})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.data import create_dataset, data_preparation
 
 from recbole_hellm.data.inter import check_inter_file
@@ -26,8 +29,10 @@ def load_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
     if file.is_file() and config["encoding"] in (None, "utf-8"):
         check_inter_file(file, columns, config["field_separator"])
     try:
-        data = create_dataset(config)
-        return data, data_preparation(config, data)
+        _check_item_embeddings(folder)
+        with _no_pickled_data(config):
+            data = create_dataset(config)
+            return data, data_preparation(config, data)
     except HellmError:
         raise
     except (ValueError, KeyError, NotImplementedError) as error:
@@ -36,3 +41,31 @@ def load_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
             f"RecBole cannot use data set {name!r} in {folder}: {reason}; check the files and settings load_col, "
             "eval_args, *_FIELD"
         ) from error
+
+
+@contextmanager
+def _no_pickled_data(config: Any) -> Iterator[None]:
+    """Keep RecBole from unpickling what lies in ``checkpoint_dir`` under the name of a data set or its loaders.
+
+    RecBole does so whenever such a file exists, whether the run asked for it or not.
+    """
+    keys = ("dataset_save_path", "dataloaders_save_path")
+    before = {key: config[key] for key in keys}
+    for key in keys:
+        config[key] = os.path.join(os.devnull, "none")  # noqa: PTH118 (no file can have this path)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            config[key] = value
+
+
+def _check_item_embeddings(folder: Path) -> None:
+    """Refuse an ``item_emb.npy`` that needs pickle: RecBole's LDiffRec would read it with pickle allowed."""
+    path = folder / "item_emb.npy"
+    if not path.is_file():
+        return
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise DataError(f"{path} is no plain array of numbers ({error}): save it again without objects") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -109,6 +109,10 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+class _BadLoss(Exception):
+    """A loss that is NaN or infinite."""
+
+
 class MemoryMixin:
     """Goes in front of a RecBole trainer class: batches that do not fit are ranked, or trained on, in parts.
 
@@ -168,7 +172,7 @@ class MemoryMixin:
                 "'recbole-hellm estimate' tells what a run takes"
             ) from error
 
-    def backward(self, interaction: Any, steps: int = 1) -> float:
+    def backward(self, interaction: Any, steps: int = 1) -> float | None:
         """Add the gradient of a batch's mean loss, divided by ``steps``, to the parameters'; return that loss.
 
         Args:
@@ -176,18 +180,22 @@ class MemoryMixin:
             steps: Batches whose gradients make up one step.
 
         Raises:
-            HellmError: If the loss is no number, or a single row does not fit.
+            HellmError: If the loss is NaN or infinite and such batches are not to be left out (else ``None`` is
+                returned and nothing added), or a single row does not fit.
         """
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]  # type: ignore[attr-defined]
         # Put aside, so that an attempt that fails half way spoils nothing.
         earlier, random = [parameter.grad for parameter in trained], torch.get_rng_state()
         loss = None
         while loss is None:
-            for parameter in trained:
-                parameter.grad = None
+            _set_gradients(trained, [None] * len(trained))
             attempted, failed = min(self.trained.most or len(interaction), len(interaction)), None
             try:
                 loss = self._in_parts(interaction, steps, trained)
+            except _BadLoss as bad:
+                _set_gradients(trained, earlier)
+                self._bad(f"training loss is {bad}")  # type: ignore[attr-defined]
+                return None
             except (MemoryError, RuntimeError) as error:
                 if not is_memory_error(error):
                     raise
@@ -199,9 +207,7 @@ class MemoryMixin:
         self._batches += 1
         if self._batches % GIVE_BACK == 0:
             give_back_memory()
-        for parameter, gradient in zip(trained, earlier, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+        _add_gradients(trained, earlier)
         return loss
 
     def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> float:
@@ -210,7 +216,8 @@ class MemoryMixin:
         total, targets, parts = 0.0, 0, list(self.trained.parts(len(interaction)))
         for part in parts:
             loss = model.calculate_loss(interaction[part])
-            self._check_nan(loss)  # type: ignore[attr-defined]
+            if not bool(torch.isfinite(loss)):
+                raise _BadLoss(loss.item())
             if len(parts) == 1:
                 (loss / steps).backward()
                 return float(loss.item())
@@ -221,6 +228,17 @@ class MemoryMixin:
             if parameter.grad is not None:
                 parameter.grad /= targets * steps
         return total / targets
+
+
+def _set_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+
+
+def _add_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
 
 def _said(error: BaseException) -> str:

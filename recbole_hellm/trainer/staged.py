@@ -15,18 +15,20 @@ from tqdm import tqdm
 
 from recbole_hellm.artifacts import ArtifactStore
 from recbole_hellm.config.specs import FinetuneSpec, RunSpec
-from recbole_hellm.errors import ArtifactError, ConfigError, HellmError
+from recbole_hellm.errors import ConfigError
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages, run_stages
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.evaluation import EvaluationMixin
 from recbole_hellm.trainer.memory import MemoryMixin
+from recbole_hellm.trainer.resume import ResumeMixin
+from recbole_hellm.trainer.saving import SavingMixin
 from recbole_hellm.views import train_view
 
 logger = getLogger(__name__)
 
 
-class StagedTrainer(MemoryMixin, EvaluationMixin, EpochsMixin, Trainer):
+class StagedTrainer(MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, SavingMixin, Trainer):
     """Run the stages the model needs, hand it their results, then train as RecBole does.
 
     Attributes:
@@ -47,7 +49,12 @@ class StagedTrainer(MemoryMixin, EvaluationMixin, EpochsMixin, Trainer):
         folder = Path(settings["data_path"])
         show = bool(settings["show_progress"])
         context = StageContext(
-            train_view(train_data._dataset), folder / f"{settings['dataset']}.item", folder / "features", show
+            train_view(train_data._dataset),
+            folder / f"{settings['dataset']}.item",
+            folder / "features",
+            show,
+            resume=run.resume != "no",
+            save_every=run.save_every,
         )
         stages = order_stages(self.model.needs, settings)
         store = ArtifactStore(Path(run.stage_cache_dir))
@@ -70,38 +77,14 @@ class StagedTrainer(MemoryMixin, EvaluationMixin, EpochsMixin, Trainer):
         # A model whose parameters depend on the stages (graphs) has none before they ran.
         return super()._build_optimizer(**kwargs) if any(True for _ in self.model.parameters()) else None
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        """Save as RecBole does, but through a scratch file: a full disk or a kill leaves the best model before."""
-        target = Path(kwargs.pop("saved_model_file", self.saved_model_file))
-        scratch = target.with_name(f".{target.name}.tmp")
-        try:
-            super()._save_checkpoint(epoch, verbose=False, saved_model_file=str(scratch), **kwargs)
-            if scratch.is_file():  # RecBole saves on the first process only
-                scratch.replace(target)
-        except (OSError, RuntimeError) as error:  # torch raises the latter when a disk is full
-            reason = " ".join(str(error).split())
-            raise ArtifactError(
-                f"model file {target} cannot be written ({reason}); free space there, or set checkpoint_dir to another "
-                "folder"
-            ) from error
-        finally:
-            scratch.unlink(missing_ok=True)
-        if verbose:
-            logger.info("model saved to %s", target)
-
-    def _check_nan(self, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise HellmError(
-                f"training loss is {loss.item()}; lower setting 'learning_rate', now {self.learning_rate}, or set "
-                "llm_precision=fp32"
-            )
-
 
 class FinetuneTrainer(StagedTrainer):
     """AdamW over the trained parameters, warm-up and cosine by step, batches of equal length, accumulation.
 
     Source: HeLLM (arXiv 2504.10541): betas .9 / .95, one warm-up epoch, cosine to 5e-6.
     """
+
+    steps_are_named = True
 
     def __init__(self, config: Any, model: Any) -> None:
         self.tune = FinetuneSpec.from_config(config.final_config_dict)
@@ -128,17 +111,17 @@ class FinetuneTrainer(StagedTrainer):
         if self._scheduler is None:
             self._scheduler = self._schedule(steps)
         bar = tqdm(batches, total=len(batches), desc=f"epoch {epoch_idx}", ncols=100, disable=not show_progress)
-        total, parts = 0.0, self.tune.accumulation_steps
-        for index, interaction in enumerate(bar):
+        parts = self.tune.accumulation_steps
+        for index, interaction in self.batches_left(bar):
             if index % parts == 0:
                 self.optimizer.zero_grad()
-            total += self.backward(interaction.to(self.device), parts)
+            self.note(self.backward(interaction.to(self.device), parts))
             if (index + 1) % parts == 0 or index + 1 == len(batches):
                 if self.clip_grad_norm:
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
                 self.optimizer.step()
                 self._scheduler.step()
-        return total / len(batches)
+        return self.mean_loss()
 
     def _schedule(self, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
         """Linear warm-up, then a cosine down to the final rate at the last step of the last epoch, or, if that comes

@@ -32,7 +32,9 @@ def data(tmp_path, toy):
 
 def _made(folder):
     """What a run left behind, logs aside."""
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    files = [
+        path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock")
+    ]
     return sorted(str(f) for f in files if f.parts[0] not in ("log", "log_tensorboard", "data", "toy.yaml"))
 
 

@@ -87,7 +87,7 @@ def test_s3rec_pretrains_then_finetunes(run):
     settings = {**ITEM, "item_attribute": "categories"}
     first = run("S3Rec", **settings, train_stage="pretrain", pretrain_epochs=1, save_step=1)
     saved = first["trainer"].saved_model_file
-    assert Path(saved).is_file()
+    assert (Path(saved) / "checkpoint.json").is_file()
     assert first["test_result"] is None
     result = run("S3Rec", **settings, train_stage="finetune", pre_model_path=saved)
     assert result["test_result"]["recall@20"] > 0
@@ -99,7 +99,7 @@ def test_ract_runs_its_three_stages(run):
     for stage in ("actor_pretrain", "critic_pretrain"):
         given = {"train_stage": stage, "pretrain_epochs": 1, "save_step": 1}
         saved = run("RaCT", **given, **({"pre_model_path": saved} if saved else {}))["trainer"].saved_model_file
-        assert Path(saved).is_file()
+        assert (Path(saved) / "checkpoint.json").is_file()
     result = run("RaCT", train_stage="finetune", pre_model_path=saved)
     assert result["test_result"]["recall@20"] > 0
 

@@ -1,7 +1,7 @@
 """A disk that is full, or a folder that cannot be written to: one line, and nothing half written."""
 
 from recbole_hellm import artifacts, quick_start
-from recbole_hellm.trainer.staged import StagedTrainer
+from recbole_hellm.trainer.saving import SavingMixin
 
 
 def test_a_disk_full_during_a_stage(train, made, disk_full, monkeypatch):
@@ -21,10 +21,11 @@ def test_a_disk_full_during_the_result(train, made, disk_full, tmp_path, monkeyp
 
 
 def test_a_disk_full_during_a_checkpoint(train, made, disk_full, tmp_path, monkeypatch):
-    monkeypatch.setattr(StagedTrainer, "_save_checkpoint", disk_full(3000)(StagedTrainer._save_checkpoint))
+    monkeypatch.setattr(SavingMixin, "_save_checkpoint", disk_full(3000)(SavingMixin._save_checkpoint))
     code, lines = train()
     assert (code, len(lines)) == (2, 1)
-    assert lines[0].startswith(f"model file {tmp_path}/saved/HeLLM-")
+    assert lines[0].startswith(f"{tmp_path}/saved/HeLLM-checkerboard-")
+    assert "/best cannot be written (" in lines[0]
     assert lines[0].endswith("; free space there, or set checkpoint_dir to another folder")
     assert [name for name in made() if name.startswith(("saved", "result"))] == []
 

@@ -102,3 +102,9 @@ def test_a_broken_settings_file_is_named(tmp_path, text, message):
 def test_an_empty_settings_file_changes_nothing(tmp_path):
     (tmp_path / "x.yaml").write_text("# nothing\n")
     assert read_yaml(tmp_path / "x.yaml") == {}
+
+
+def test_resume_may_stand_without_a_value():
+    assert parse_arguments(["--resume"]) == parse_arguments(["--resume=yes"])
+    with pytest.raises(ConfigError, match="'--resum' must have the form --key=value"):
+        parse_arguments(["--resum"])

@@ -125,4 +125,4 @@ def test_a_stage_that_fails_leaves_nothing_and_gives_the_random_state_back(tmp_p
     with pytest.raises(ZeroDivisionError):
         run_stages([Broken()], CONTEXT, ArtifactStore(tmp_path / "stages"))
     assert torch.equal(torch.get_rng_state(), before)
-    assert not (tmp_path / "stages").exists()
+    assert [path.suffix for path in (tmp_path / "stages").iterdir()] == [".lock"]

@@ -1,0 +1,145 @@
+"""SIGTERM and SIGINT as a request to stop, which a training loop answers between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from types import FrameType
+from typing import Any
+
+logger = getLogger(__name__)
+
+EXIT_CODE = 75
+"""Exit code after SIGTERM (``EX_TEMPFAIL``: try again), for a queue that runs the job once more."""
+GRACE_SECONDS = 3.0
+"""How long a step may go on after a request; then it is broken off and the state before it is saved."""
+_HEARD = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the run to stop. ``except Exception`` does not catch it.
+
+    Attributes:
+        signum: The signal.
+        kept: What was saved, in words; empty if there was nothing to save.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum, self.kept = signum, ""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return EXIT_CODE if self.signum == signal.SIGTERM else 128 + self.signum
+
+
+class _Request:
+    """The request of this process, and whether it may be answered at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.deferred = 0
+        self.interruptible: Callable[[], bool] = lambda: True
+        self._alarm_before: Any = None
+        self._armed = False
+
+    def arm(self) -> None:
+        """Ask again after the grace, and then twice a second. Before a request nobody's alarm is touched."""
+        self._alarm_before, self._armed = signal.signal(signal.SIGALRM, self.insist), True
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS, 0.5)
+
+    def disarm(self) -> None:
+        """End that."""
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm_before)
+            self._armed = False
+
+    def hear(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: no more waiting
+        if self.signum is not None:
+            return
+        self.signum = signum
+        if not self.deferred:
+            raise Stopped(signum)
+        logger.warning("%s: the running step is finished, then the state is saved", signal.Signals(signum).name)
+        self.arm()
+
+    def insist(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None and self.deferred and self.interruptible():
+            self.disarm()
+            raise Stopped(self.signum)
+
+
+_request = _Request()
+
+
+@contextmanager
+def watch() -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT raise :class:`Stopped`: at once, or between two steps where :func:`deferred` is.
+
+    In another thread than the main one, where Python hears no signals, it does nothing. Signals that are ignored
+    (``nohup``) stay so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers: dict[int, Any] = {s: _request.hear for s in _HEARD if signal.getsignal(s) != signal.SIG_IGN}
+    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    _request.signum = None
+    try:
+        yield
+    finally:
+        _request.disarm()
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        _request.signum = None
+
+
+@contextmanager
+def deferred(interruptible: Callable[[], bool]) -> Iterator[None]:
+    """Inside, a request waits for :func:`check`; a step that takes longer than :data:`GRACE_SECONDS` is broken off.
+
+    Args:
+        interruptible: Whether the state as last noted is still whole (no parameter has been changed since).
+    """
+    before = _request.interruptible
+    _request.deferred, _request.interruptible = _request.deferred + 1, interruptible
+    try:
+        yield
+    finally:
+        _request.deferred, _request.interruptible = _request.deferred - 1, before
+        if not _request.deferred:
+            _request.disarm()
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Inside a deferred part: work that changes nothing, such as an evaluation, and is broken off at once."""
+    check()
+    before, _request.deferred = _request.deferred, 0
+    try:
+        yield
+    finally:
+        _request.deferred = before
+
+
+def requested() -> bool:
+    """Return whether the run was asked to stop."""
+    return _request.signum is not None
+
+
+def check() -> None:
+    """Stop here if the run was asked to.
+
+    Raises:
+        Stopped: If it was.
+    """
+    if _request.signum is not None:
+        _request.disarm()
+        raise Stopped(_request.signum)
