@@ -26,8 +26,8 @@ class ScoreFusion(nn.Module):
     """``score = sum over parts of weight * part``; the weights are chosen on validation, nothing is trained.
 
     Parts, each ``[B, I]``: ``llm``, the language model's logits (its log-probabilities but for a constant of the
-    history, which changes no ranking); ``transitions``, the counts of
-    :class:`Transitions`; ``neighbours <modality>``, the mean cosine with the items of the history, newer ones counting more; ``repeat``, 1 for items of the history.
+    history, which changes no ranking); ``transitions``, the counts of :class:`Transitions`; ``neighbours <modality>``,
+    the mean cosine with the items of the history, newer ones counting more; ``repeat``, 1 for items of the history.
 
     A checkpoint holds the weights, what they were worth, and the feature vectors (float16, which scoring uses from the
     start, so that it scores as before to the bit). The counts follow from the training data.

@@ -13,6 +13,8 @@ from recbole_hellm.testing.building import build
 from recbole_hellm.trainer.staged import TrainBatches
 
 LENGTH = 8
+CHOSEN = {"fusion.weights", "fusion.worth"}
+"""What is chosen on validation, as the epoch is."""
 
 
 def rewrite(root, change):
@@ -76,9 +78,35 @@ def test_held_out_events_reach_nothing_trained(model, changes, n_stages, toy, tm
     assert stage_results(one) == stage_results(two)
     before, after = one.model.state_dict(), two.model.state_dict()
     assert len(before) == len(after) > 0
+    assert CHOSEN & {*before} == (CHOSEN if model == "HeLLM" else set())
     for name, tensor in before.items():
-        assert torch.equal(tensor, after[name]), name
+        assert name in CHOSEN or torch.equal(tensor, after[name]), name
     assert list(one.trainer.train_loss_dict.values()) == list(two.trainer.train_loss_dict.values())
+
+
+@pytest.mark.parametrize("targets", ["all", "last"])
+def test_a_test_event_reaches_nothing_chosen_on_validation(targets, toy, tmp_path):
+    write_checkerboard(tmp_path / "a")
+    assert rewrite(tmp_path / "b", lambda user, step, item: other(item) if step == LENGTH - 1 else item) == 40
+    one, two = (
+        trained(
+            "HeLLM",
+            toy(finetune_targets=targets, data_path=str(tmp_path / name), stage_cache_dir=str(tmp_path / f"s{name}")),
+        )
+        for name in "ab"
+    )
+    assert one.model.fusion.worth[0] == 40, "nothing was chosen"
+    assert one.model.fusion.weights.count_nonzero() > 1, "the fusion has nothing but the language model"
+    before, after = one.model.state_dict(), two.model.state_dict()
+    assert CHOSEN < {*before} == {*after}
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert one.trainer.epoch_records[-1].valid == two.trainer.epoch_records[-1].valid
+
+
+def test_held_out_events_reach_no_count_of_the_fusion(toy, held_out_changed):
+    one, two = (build("HeLLM", toy(data_path=path)).model.fusion.transitions for path in held_out_changed)
+    assert one.table.nnz > 0
+    assert (one.table != two.table).nnz == 0
 
 
 def test_held_out_events_reach_no_count(toy, held_out_changed):
