@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -156,9 +157,8 @@ class ScoreFusion(nn.Module):
         if part == "transitions":
             assert self.transitions is not None
             chosen = items.cpu().numpy().copy()  # scipy refuses an index whose memory is torch's
-            mixed = self.transitions.mix(item_seq, (item_seq > 0).sum(1))[range(len(chosen)), chosen]
-            said = torch.from_numpy(mixed).flatten() + torch.from_numpy(self.transitions.offset[chosen])
-            return said.to(items.device)
+            mixed = self.transitions.mix(item_seq, (item_seq > 0).sum(1))[np.arange(len(chosen)), chosen]
+            return torch.from_numpy(np.asarray(mixed).ravel() + self.transitions.offset[chosen]).to(items.device)
         rows = self._rows(part)
         return (profiles(item_seq, rows, self.decay) * rows[items]).sum(1)
 

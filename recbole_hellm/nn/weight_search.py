@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 FACTORS = (2.0, 2.0**0.5, 2.0**0.25)
 """Steps of the search, coarse to fine: weights are multiplied and divided by them."""
@@ -102,7 +101,8 @@ def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float
     def loss() -> Tensor:
         optimizer.zero_grad()
         total = torch.tensordot(scaled, margins, dims=1).masked_fill(off, -torch.inf)
-        worth = functional.softplus(total.logsumexp(1)).mean() + 1e-3 * scaled.square().sum()
+        both = torch.cat([total, total.new_zeros(len(total), 1)], dim=1)  # the target's own place is at 0
+        worth = both.logsumexp(1).mean() + 1e-3 * scaled.square().sum()
         worth.backward()
         return worth
 

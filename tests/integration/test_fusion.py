@@ -21,7 +21,9 @@ def rows(built):
 
 def test_off_is_the_models_own_score_to_the_bit(toy):
     off, on = build("HeLLM", toy(fusion="off")), build("HeLLM", toy())
-    own = off.model.core.head(off.model._last_hidden(rows(off)))
+    off.model.eval()
+    with torch.no_grad():
+        own = off.model.core.head(off.model._last_hidden(rows(off)))
     assert torch.equal(scores(off, rows(off)), own)
     assert off.model.fusion is None
     assert not [name for name in off.model.state_dict() if name.startswith("fusion")]

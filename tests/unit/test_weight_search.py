@@ -46,7 +46,7 @@ def test_two_weights_are_as_good_as_brute_force(seed):
     choice = choose_weights(candidates, 5, (False, False))
     assert choice.weights[0] == 1
     assert choice.fused == pytest.approx(value(candidates, choice.weights, 5))
-    assert choice.fused > best - 0.004, (choice, best)
+    assert choice.fused > best - 0.01, (choice, best)
     assert choice.fused > choice.alone + 0.05
 
 
