@@ -52,7 +52,7 @@ class Choice:
     """Weights and what they are worth on the cases they were chosen on."""
 
     weights: tuple[float, ...]
-    """By part; the first is 1 unless it is 0."""
+    """By part; the first is 1, or, where it is 0, the largest."""
     alone: float
     """NDCG of the first part alone."""
     fused: float
@@ -82,7 +82,7 @@ def choose_weights(candidates: Candidates, k: int, signed: Sequence[bool]) -> Ch
     error = float(gain.std(correction=0)) / len(gain) ** 0.5
     if float(gain.mean()) <= SURE * error:
         return Choice(tuple(first), float(alone.mean()), float(alone.mean()))
-    scale = weights[0] or 1.0
+    scale = weights[0] or max(abs(weight) for weight in weights)
     return Choice(tuple(weight / scale for weight in weights), float(alone.mean()), float(fused.mean()))
 
 

@@ -48,6 +48,12 @@ WITHOUT = {
 }
 
 
+@pytest.fixture
+def toy(toy):
+    """The toy's settings with fused scores, which it has not by itself."""
+    return lambda **changes: toy(**{"fusion": "learned", **changes})
+
+
 class Watched:
     """Counts what stage 1 builds and computes."""
 
