@@ -18,9 +18,11 @@ ROUNDS = 6
 ENTRY = (0.1, 0.3, 1.0)
 """What a weight of 0 is tried at, in shares of the part that spreads the scores most."""
 START_CASES = 1024
-"""Cases of the likelihood that gives the start."""
+"""Cases of the likelihood that gives the start, at most."""
 SURE = 2.0
-"""Standard errors a gain has to exceed: with few cases the search finds a gain in noise."""
+"""Standard errors a gain has to exceed: the search finds some gain in any noise."""
+FEWEST = 30
+"""Cases without which nothing is chosen: of fewer, the standard error itself is a guess."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def choose_weights(candidates: Candidates, k: int, signed: Sequence[bool]) -> Ch
     n_parts = len(candidates.margins)
     first = [1.0, *[0.0] * (n_parts - 1)]
     alone = candidates.ndcg(candidates.total(first), k)
-    if n_parts == 1 or not len(alone):
+    if n_parts == 1 or len(alone) < FEWEST:
         value = float(alone.mean()) if len(alone) else 0.0
         return Choice(tuple(first), value, value)
     weights = coordinate_search(candidates, k, likely_weights(candidates, signed), signed)
@@ -91,7 +93,7 @@ def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float
 
     A small penalty keeps them finite where the parts tell every target apart.
     """
-    some = slice(None, START_CASES)
+    some = slice(None, None, -(-candidates.margins.size(1) // START_CASES))  # evenly: cases may come sorted
     spread = candidates.spread()
     margins = candidates.margins[:, some] / spread[:, None, None]
     off = ~candidates.real[some]

@@ -94,10 +94,26 @@ def test_few_cases_and_noise_leave_the_first_part_alone(n_cases):
         candidates = drawn(4, n_cases, 50, seed, edge=(1.5, 0.0, 0.0, 0.0))
         choice = choose_weights(candidates, 10, (False, False, False, True))
         if choice.weights != (1.0, 0.0, 0.0, 0.0):
+            assert n_cases >= 30
             gain = candidates.ndcg(candidates.total(choice.weights), 10) - candidates.ndcg(candidates.margins[0], 10)
             assert float(gain.mean()) > 2 * float(gain.std(correction=0)) / n_cases**0.5
         else:
             assert choice.fused == choice.alone
+
+
+@pytest.mark.parametrize(("n_cases", "chosen"), [(29, False), (30, True)])
+def test_too_few_cases_choose_nothing_however_clear(n_cases, chosen):
+    choice = choose_weights(drawn(2, n_cases, 40, edge=(0.0, 4.0)), 10, (False, False))
+    assert (choice.weights != (1.0, 0.0)) == chosen
+
+
+def test_the_start_sees_cases_of_every_kind():
+    """Cases come sorted by the length of their histories: here the first half says the opposite of the second."""
+    candidates = drawn(2, 4000, 20)
+    candidates.margins[0, :2000] -= 3
+    candidates.margins[1, 2000:] -= 3
+    one, two = likely_weights(candidates, (False, False))
+    assert 0.8 < one / two < 1.25
 
 
 def test_no_case_and_one_part_are_no_choice():
@@ -110,7 +126,7 @@ def test_the_same_cases_give_the_same_weights():
     assert one == two
 
 
-@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 12))
+@given(st.integers(0, 10_000), st.integers(1, 90), st.integers(1, 12))
 @settings(max_examples=25, deadline=None)
 def test_never_worse_than_alone_and_never_a_forbidden_sign(seed, n_cases, n_others):
     candidates = drawn(3, n_cases, n_others, seed, edge=(0.5, 1.0, -1.0))
