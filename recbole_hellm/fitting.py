@@ -84,11 +84,27 @@ class Fit:
         _log_metrics("test", result)
         return result, dict(self.trainer.ranks)
 
+    def test_without_fusion(self) -> dict[str, Any] | None:
+        """Return the test metrics of the model's own scores, for comparison alone; ``None`` if they are not fused."""
+        trainer, model = self.trainer, self.trainer.model
+        if getattr(model, "fusion", None) is None:
+            return None
+        kept = trainer.ranks, trainer.users_per_second
+        with model.without_fusion():
+            result = trainer.evaluate(self.loaders[2], load_best_model=False, show_progress=self.show)
+        trainer.ranks, trainer.users_per_second = kept
+        self._stop("evaluation without fusion")
+        logger.info("fusion: %s", model.fusion.in_words(model.list_length))
+        _log_metrics("test without fusion", result)
+        return dict(result)
+
     def refit(self, settings: Mapping[str, Any], epochs: int | None) -> Fit:
         """Return the model trained again, for ``epochs`` epochs, with the validation events as well."""
         self._stop("evaluation")
         again = Fit(_changed(self.config, settings), self.saved, note=" (refit)")
         again.run_stages()
+        if isinstance(self.trainer, StagedTrainer):
+            again.trainer.model.keep_choices(self.trainer.model)
         if epochs is not None:
             ran, planned = len(self.trainer.epoch_records), self.trainer.epochs
             again.trainer.planned_epochs = ran if self.trainer.time_share else planned

@@ -19,7 +19,7 @@ from recbole_hellm.errors import ConfigError, DataError, nearest
 from recbole_hellm.estimate.admission import admit
 from recbole_hellm.fitting import Fit, refit_settings
 from recbole_hellm.results import check_writable, commit, write_result
-from recbole_hellm.run_record import curves, describe_run
+from recbole_hellm.run_record import curves, describe_fusion, describe_run
 from recbole_hellm.trainer.epochs import EpochRecord
 
 logger = getLogger(__name__)
@@ -53,8 +53,9 @@ def run_recbole_hellm(
 
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None`` with
-        ``train_stage=pretrain`` and without ``test``), ``best_epoch``, ``stages``, ``result_file``, ``trainer``,
-        ``config``, ``loaders`` (RecBole's for training, validation and test, as the epoch was chosen on them).
+        ``train_stage=pretrain`` and without ``test``), ``test_result_without_fusion`` (``None`` where scores are not
+        fused), ``best_epoch``, ``stages``, ``result_file``, ``trainer``, ``config``, ``loaders`` (RecBole's for
+        training, validation and test, as the epoch was chosen on them).
 
     Raises:
         HellmError: If a setting, a data file or a stored result is wrong; one line that names it.
@@ -87,6 +88,7 @@ def _run(
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": None,
         "test_result": None,
+        "test_result_without_fusion": None,
         "best_epoch": None,
     }
     ranks: dict[str, dict[str, np.ndarray]] = {}
@@ -101,8 +103,10 @@ def _run(
         if refitted is not None:
             tested = fit.refit(refitted, outcome["best_epoch"])
         outcome["test_result"], ranks["test"] = tested.test()
+        outcome["test_result_without_fusion"] = tested.test_without_fusion()
     parts = fit.records if tested is fit else [*fit.records, *tested.records]
     about = describe_run(config, fit.data, fit.loaders, fit.trainer, parts)
+    about["fusion"] = describe_fusion(tested.trainer.model)
     about["evaluation_users_per_second"] = tested.trainer.users_per_second
     write_result(path, {**about, "curves": curves(fit.trainer), "commit": code, **outcome}, ranks)
     logger.info("result written to %s", path)

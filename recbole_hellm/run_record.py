@@ -83,6 +83,17 @@ def protocol(config: Any, best_epoch: int | None) -> dict[str, Any]:
     }
 
 
+def describe_fusion(model: Any) -> dict[str, Any] | None:
+    """Return the weights of a model's fused scores and what they are worth; ``None`` if they are not fused."""
+    fusion = getattr(model, "fusion", None)
+    if fusion is None:
+        return None
+    n_cases, alone, fused = fusion.worth.tolist()
+    metric = f"ndcg@{model.list_length}"
+    chosen_on = {"split": "valid", "histories": int(n_cases), f"{metric}_alone": alone, f"{metric}_fused": fused}
+    return {"weights": fusion.used(), "chosen_on": chosen_on}
+
+
 def curves(trainer: Any) -> dict[str, Any]:
     """Return the training curves of a run: loss and validation metrics by epoch, and the losses of its stages."""
     stages = {record.name: list(record.loss) for record in getattr(trainer, "stage_records", ()) if record.loss}

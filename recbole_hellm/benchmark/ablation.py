@@ -14,6 +14,7 @@ from recbole_hellm.config.specs import (
     BackboneSpec,
     FeatureSpec,
     FinetuneSpec,
+    FusionSpec,
     GraphSpec,
     LoraSpec,
     PrefixSpec,
@@ -52,7 +53,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         ),
         "item_hypergraph": Part(
             "without item hypergraph",
-            "Stage 1 does not join items by any feature; none is read.",
+            "Stage 1 does not join items by any feature; the fusion still reads them.",
             {"graph_item_hypergraph": False},
         ),
         "contrast": Part(
@@ -94,6 +95,13 @@ PARTS: Mapping[str, Part] = MappingProxyType(
                 "llm_gradient_checkpointing": False,
             },
         ),
+        "fusion": Part("without fusion", "The scores are the language model's alone.", {"fusion": "off"}),
+        "fusion_llm": Part(
+            "fusion without the model",
+            "Counts, feature neighbours and the weight of a repeat, chosen as ever; the language model has no say.",
+            # No training reaches these scores, so one epoch gives what twenty would.
+            {"fusion_parts": ["transitions", "neighbours", "repeat"], "epochs": 1},
+        ),
     }
 )
 """The parts every data set has; :func:`parts_of` adds one for each of its item features."""
@@ -120,7 +128,7 @@ def _parts(settings: Mapping[str, Any]) -> dict[str, Part]:
         if name == "item_hypergraph":  # before the features it is made of: without the last of them, it is gone
             for entry in entries:
                 feature, others = entry.partition("=")[0], [other for other in entries if other != entry]
-                what = f"The item hypergraph is built without the items' {feature}."
+                what = f"Item hypergraph and fusion are built without the items' {feature}."
                 parts[feature] = Part(f"without {feature}", what, {"item_features": others})
     return parts
 
@@ -195,6 +203,13 @@ def _reason_to_leave_out(full: Mapping[str, Any], part: Part, made: Mapping[str,
 def _made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what settings make of the model, by what reaches the scores: two that are equal make equal models."""
     graph, features = GraphSpec.from_config(settings), FeatureSpec.from_config(settings)
+    fusion = FusionSpec.from_config(settings)
+    fused = {
+        "fusion": {part for part in fusion.fusion_parts if part != "neighbours"} if fusion.learned else None,
+        "neighbours": features.item_features if fusion.has("neighbours") else (),
+    }
+    if fusion.learned and not fusion.has("llm"):
+        return fused
     llm, prefix = BackboneSpec.from_config(settings), PrefixSpec.from_config(settings)
     in_slots = FinetuneSpec.from_config(settings).graph_vectors
     in_prefix = prefix.len > 0 and prefix.graph
@@ -202,6 +217,7 @@ def _made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     users = used and graph.user_hypergraph
     modalities = features.item_features if used and graph.item_hypergraph else ()
     return {
+        **fused,
         "graph vectors": (in_slots, in_prefix),
         "user hypergraph": users,
         # what the features say reaches an item by propagation alone

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from recbole_hellm.config.schema import Spec
+from recbole_hellm.errors import ConfigError, nearest
+
+FUSION_PARTS = ("llm", "transitions", "neighbours", "repeat")
+"""What the scores can be made of."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,43 @@ class FinetuneSpec(Spec):
         self.require(0 < self.beta2 < 1, "beta2", "between 0 and 1")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", ">= 0")
         self.require(self.accumulation_steps > 0, "accumulation_steps", "positive")
+
+
+@dataclass(frozen=True)
+class FusionSpec(Spec):
+    """The language model's scores summed with those of counts and item features."""
+
+    fusion: Literal["learned", "off"] = "learned"
+    """``learned``: weights of the parts are chosen on validation, before every reading of it; ``off``: the language
+    model's scores as they are."""
+    fusion_parts: tuple[str, ...] = FUSION_PARTS
+    """``llm``; ``transitions``: counts by the settings ``transition_*``; ``neighbours``: cosines with the history, a
+    part for each of ``item_features``; ``repeat``: items of the history get a bonus or a penalty."""
+    fusion_decay: float = 0.6
+    """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours``."""
+    fusion_users: int = 4096
+    """Validation histories the weights are chosen on, evenly spread, at most."""
+
+    def __post_init__(self) -> None:
+        for part in self.fusion_parts:
+            if part not in FUSION_PARTS:
+                raise ConfigError(
+                    f"setting 'fusion_parts' has an unknown part {part!r}{nearest(part, FUSION_PARTS)}; known: "
+                    f"{', '.join(FUSION_PARTS)}"
+                )
+        self.require(
+            len(set(self.fusion_parts)) == len(self.fusion_parts), "fusion_parts", "a list of parts, each once"
+        )
+        some = bool({*self.fusion_parts} - {"repeat"})
+        self.require(some, "fusion_parts", "a list with 'llm', 'transitions' or 'neighbours'")
+        self.require(0 < self.fusion_decay <= 1, "fusion_decay", "in (0, 1]")
+        self.require(self.fusion_users > 0, "fusion_users", "positive")
+
+    @property
+    def learned(self) -> bool:
+        """Whether the scores are fused."""
+        return self.fusion == "learned"
+
+    def has(self, part: str) -> bool:
+        """Tell whether a part enters the scores."""
+        return self.learned and part in self.fusion_parts

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 
 from recbole_hellm.errors import ConfigError, nearest
 
-YAML_WORDS = {"True": "yes", "False": "no", "None": "none"}
-"""What yaml and RecBole make of the bare words ``yes``, ``no`` and ``none``, which some settings have as choices."""
+YAML_WORDS = {"True": ("yes", "on"), "False": ("no", "off"), "None": ("none",)}
+"""What yaml and RecBole make of bare words (``yes``, ``no``, ``off``, ``none``) that some settings have as choices."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ def convert(key: str, value: Any, want: Any) -> Any:
 
 
 def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    word = YAML_WORDS.get(str(value)) if value is None or isinstance(value, bool) else None
-    if word in allowed and value not in allowed:
-        return word
+    words = YAML_WORDS[str(value)] if value is None or isinstance(value, bool) else ()
+    meant = [word for word in words if word in allowed]
+    if meant and value not in allowed:
+        return meant[0]
     if value not in allowed or isinstance(value, bool) != any(isinstance(a, bool) and a == value for a in allowed):
         hint = nearest(str(value), [str(a) for a in allowed])
         raise ConfigError(f"setting {key!r} must be one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")

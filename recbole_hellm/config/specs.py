@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recbole_hellm.config.every import Every
-from recbole_hellm.config.finetuning import BackboneSpec, FinetuneSpec, LoraSpec, PrefixSpec, PromptSpec
+from recbole_hellm.config.finetuning import (
+    BackboneSpec,
+    FinetuneSpec,
+    FusionSpec,
+    LoraSpec,
+    PrefixSpec,
+    PromptSpec,
+)
 from recbole_hellm.config.pretraining import FeatureSpec, GraphSpec, PretrainSpec, SequenceSpec, TransitionSpec
 from recbole_hellm.config.schema import Spec
 from recbole_hellm.errors import ConfigError
@@ -17,6 +24,7 @@ __all__ = [
     "BackboneSpec",
     "FeatureSpec",
     "FinetuneSpec",
+    "FusionSpec",
     "GraphSpec",
     "LoraSpec",
     "PrefixSpec",
@@ -100,6 +108,7 @@ SPECS: tuple[type[Spec], ...] = (
     PromptSpec,
     FinetuneSpec,
     TransitionSpec,
+    FusionSpec,
 )
 
 
@@ -150,10 +159,24 @@ def check_together(settings: Mapping[str, Any]) -> None:
             "setting 'loss_type' = 'BPR' excludes 'finetune_targets' = 'all': RecBole samples one negative per row; "
             "set finetune_targets=last or loss_type=CE"
         )
+    _check_fusion(settings)
     if not tune.graph_vectors and not SequenceSpec.from_config(settings).vectors:
         raise ConfigError(
             "settings 'finetune_graph_vectors' and 'sequence_vectors' are both off: the item slots would be empty; "
             "set one of them on"
+        )
+
+
+def _check_fusion(settings: Mapping[str, Any]) -> None:
+    """Refuse a sum of nothing."""
+    fusion = FusionSpec.from_config(settings)
+    nothing = (
+        not {"llm", "transitions"} & {*fusion.fusion_parts} and not FeatureSpec.from_config(settings).item_features
+    )
+    if fusion.learned and nothing:
+        raise ConfigError(
+            f"setting 'fusion_parts' = {list(fusion.fusion_parts)} needs 'item_features', got none: nothing is left to "
+            "sum; add llm or transitions, name a feature, or set fusion=off"
         )
 
 

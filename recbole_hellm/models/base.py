@@ -28,6 +28,12 @@ class StagedRecommender(nn.Module):
         """Return how many targets the loss just returned is the mean of; of a batch of ``n_rows``, one a row."""
         return n_rows
 
+    def before_validation(self, valid_data: Any) -> None:
+        """Choose, on validation, what is chosen anew before each reading of it; RecBole's validation loader."""
+
+    def keep_choices(self, other: Any) -> None:
+        """Take what ``other``, the same model fitted with the validation events apart, chose on them."""
+
     def departures(self) -> list[str]:
         """Return a line for every way this model departs from its paper, for the start of the log."""
         return []

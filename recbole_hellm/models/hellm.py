@@ -27,16 +27,13 @@ from recbole_hellm.llm.graph_prefix import GraphPrefix
 from recbole_hellm.llm.loading import load_backbone, load_width, resolve_path
 from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.llm.prompt import Prompt, build_prompt
-from recbole_hellm.models.base import StagedRecommender
+from recbole_hellm.models.fused_scoring import ROWS, FusedScoring
 from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 
-ROWS = 128
-"""Histories of like length scored in one pass: enough for the matrix products, few enough to need little padding."""
 
-
-class HeLLM(StagedRecommender, SequentialRecommender):
+class HeLLM(FusedScoring, SequentialRecommender):
     """Multi-modal hypergraph enhanced LLM recommender (Guo et al. 2025, https://arxiv.org/abs/2504.10541).
 
     Item slots ``MLP([graph ; sequence])`` between prompt tokens, a graph prefix in every layer, a frozen decoder with
@@ -65,6 +62,7 @@ class HeLLM(StagedRecommender, SequentialRecommender):
         uses_graph = self.tune.graph_vectors or (self.prefix.len > 0 and self.prefix.graph)
         self.needs = (("graph",) if uses_graph else ()) + (("sequence",) if self.sequence.vectors else ())
         self.core = self._build(int(settings["seed"]))
+        self.fuse(settings, dataset, [entry.partition("=")[0] for entry in self.features.item_features])
 
     def _build(self, seed: int) -> HeLLMCore:
         graph_dim = self.graph.embedding_size
@@ -121,10 +119,13 @@ class HeLLM(StagedRecommender, SequentialRecommender):
             self.core.graph_vectors.copy_(results["graph"]["item"])
         if "sequence" in self.needs:
             self.core.sequence_vectors.copy_(results["sequence"]["item"])
+        self.attach_fusion(results)
 
     def departures(self) -> list[str]:
         """Return where this run departs from the paper; of a variant, where beyond what it stands for."""
-        groups = (self._input_departures(), self._graph_departures(), self._model_departures())
+        groups = (
+            self._input_departures(), self._graph_departures(), self._model_departures(), self.fusion_departures()
+        )  # fmt: skip
         lines = [text for group in groups for here, text in group if here]
         return self.beyond_design(lines, self.settings)
 
@@ -211,11 +212,3 @@ class HeLLM(StagedRecommender, SequentialRecommender):
         order = torch.argsort(lengths, stable=True)
         states = torch.cat([self.core.last_hidden(*self._inputs(interaction[rows])) for rows in order.split(ROWS)])
         return torch.empty_like(states).index_copy_(0, order, states)
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Return the scores of the whole catalogue, shape ``[B, n_items]``; column 0 belongs to the padding id."""
-        return self.core.head(self._last_hidden(interaction))
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Return the score of the item named in each row, shape ``[B]``."""
-        return self.core.head.of_items(self._last_hidden(interaction), interaction[self.ITEM_ID])

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_hellm.config.specs import TransitionSpec
 from recbole_hellm.models import pctm
+from recbole_hellm.models.transitions import Transitions
 from recbole_hellm.views import train_view
 
 
@@ -45,12 +45,8 @@ class TransitionCounts(SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.spec = spec = TransitionSpec.from_config(config)
-        view = train_view(dataset)
-        user, item = view.user.cpu().numpy(), view.item.cpu().numpy()
-        weights = pctm.gap_weights(spec.gap_kernel, spec.gap_decay, spec.max_gap)
-        self.table = pctm.fit(user, item, self.n_items, weights, spec.tau)
-        self.offset = pctm.popularity_offset(item, self.n_items, spec.popularity_penalty)
+        self.transitions = Transitions(TransitionSpec.from_config(config), train_view(dataset))
+        self.table, self.offset = self.transitions.table, self.transitions.offset
         # RecBole's trainer wants an optimiser, and an optimiser wants a parameter.
         self.unused = nn.Parameter(torch.zeros(1))
 
@@ -68,7 +64,7 @@ class TransitionCounts(SequentialRecommender):
         Returns:
             Shape ``[B, n_items]``, on the model's device; column 0 has ``-inf``.
         """
-        scores = pctm.score(*self._weighted(item_seq, item_seq_len), self.table, self.offset)
+        scores = pctm.score(*self.transitions.weigh(item_seq, item_seq_len), self.table, self.offset)
         return torch.from_numpy(scores).to(self.device)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
@@ -77,14 +73,7 @@ class TransitionCounts(SequentialRecommender):
 
     def predict(self, interaction: Any) -> Tensor:
         """Return the score of each row's own candidate item, shape ``[B]``."""
-        history, weights = self._weighted(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         item = interaction[self.ITEM_ID].cpu().numpy().copy()  # scipy refuses an index whose memory is torch's
-        mixed = pctm.mix(history, weights, self.table)[np.arange(len(item)), item]  # sampled candidates: never [B, I]
+        mixed = self.transitions.mix(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        mixed = mixed[np.arange(len(item)), item]  # sampled candidates: never [B, I]
         return torch.from_numpy(np.asarray(mixed).ravel() + self.offset[item]).to(self.device)
-
-    def _weighted(self, item_seq: Tensor, item_seq_len: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
-        history, lengths, spec = item_seq.cpu().numpy(), item_seq_len.cpu().numpy(), self.spec
-        weights = pctm.history_weights(
-            lengths, history.shape[1], spec.recency_decay, spec.recency_window, spec.tail_mass
-        )
-        return history, weights

@@ -73,6 +73,10 @@ class StagedTrainer(MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, Savi
             logger.info("departs from the paper: %s", line)
         return super().fit(train_data, *args, **kwargs)
 
+    def _valid_epoch(self, valid_data: Any, *args: Any, **kwargs: Any) -> Any:
+        self.model.before_validation(valid_data)
+        return super()._valid_epoch(valid_data, *args, **kwargs)
+
     def _build_optimizer(self, **kwargs: Any) -> Any:
         # A model whose parameters depend on the stages (graphs) has none before they ran.
         return super()._build_optimizer(**kwargs) if any(True for _ in self.model.parameters()) else None

@@ -12,6 +12,16 @@ class TestHeLLM(ModelContract):
     learning: ClassVar = {"epochs": 60, "eval_step": 20, "pretrain_epochs": 60, "sequence_epochs": 60}
 
 
+class TestHeLLMFused(ModelContract):
+    model = "HeLLM"
+    trained_parts = TestHeLLM.trained_parts
+    learning: ClassVar = {"epochs": 2}
+
+    @classmethod
+    def settings(cls, folder, **changes):
+        return super().settings(folder, **{"fusion": "learned", **changes})
+
+
 class TestE4SRec(ModelContract):
     model = "E4SRec"
     trained_parts = ("core.item_tokens.", "core.head.", ".lora_A.", ".lora_B.")

@@ -22,6 +22,8 @@ from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.trainer.evaluation import EvaluationMixin
 
 MODELS = ("HeLLM", "MMHCL", "TransitionCounts", "E4SRec")
+RUNS = [*((name, {}) for name in MODELS), ("HeLLM", {"fusion": "learned"}),
+        ("HeLLM", {"fusion": "learned", "fusion_parts": ["llm", "neighbours", "repeat"]})]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +91,18 @@ def registered():
             del sys.modules[module]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_run_recbole_gives_what_our_command_gives(model, toy, recbole_start):
-    ours = run_recbole_hellm(model, CHECKERBOARD, config_dict=toy())
-    theirs = recbole_start.run_recbole(model, CHECKERBOARD, config_dict=toy())
+@pytest.mark.parametrize(("model", "changes"), RUNS)
+def test_run_recbole_gives_what_our_command_gives(model, changes, toy, recbole_start):
+    ours = run_recbole_hellm(model, CHECKERBOARD, config_dict=toy(**changes))
+    theirs = recbole_start.run_recbole(model, CHECKERBOARD, config_dict=toy(**changes))
     assert theirs["test_result"] == ours["test_result"]
     assert theirs["best_valid_result"] == ours["best_valid_result"]
     assert set(ours["test_result"]) == {"recall@5", "ndcg@5", "mrr@5"}
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_load_data_and_model_reads_a_checkpoint(model, toy, recbole_start):
-    trained = run_recbole_hellm(model, CHECKERBOARD, config_dict=toy())
+@pytest.mark.parametrize(("model", "changes"), RUNS)
+def test_load_data_and_model_reads_a_checkpoint(model, changes, toy, recbole_start):
+    trained = run_recbole_hellm(model, CHECKERBOARD, config_dict=toy(**changes))
     loaded = recbole_start.load_data_and_model(trained["trainer"].saved_model_file)
     config, net, _, _, valid_data, test_data = loaded
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, net)

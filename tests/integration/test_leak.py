@@ -13,6 +13,8 @@ from recbole_hellm.testing.building import build
 from recbole_hellm.trainer.staged import TrainBatches
 
 LENGTH = 8
+CHOSEN = {"fusion.weights", "fusion.worth"}
+"""What is chosen on validation, as the epoch is."""
 
 
 def rewrite(root, change):
@@ -55,6 +57,7 @@ def stage_results(built):
 
 SETTINGS = [
     ("HeLLM", {}, 3),
+    ("HeLLM", {"fusion": "learned"}, 3),
     ("HeLLM", {"finetune_targets": "last"}, 3),
     ("HeLLM", {"finetune_targets": "last", "loss_type": "BPR"}, 3),
     ("MMHCL", {}, 1),
@@ -76,9 +79,37 @@ def test_held_out_events_reach_nothing_trained(model, changes, n_stages, toy, tm
     assert stage_results(one) == stage_results(two)
     before, after = one.model.state_dict(), two.model.state_dict()
     assert len(before) == len(after) > 0
+    assert CHOSEN & {*before} == (CHOSEN if "fusion" in changes else set())
     for name, tensor in before.items():
-        assert torch.equal(tensor, after[name]), name
+        assert name in CHOSEN or torch.equal(tensor, after[name]), name
     assert list(one.trainer.train_loss_dict.values()) == list(two.trainer.train_loss_dict.values())
+
+
+@pytest.mark.parametrize("parts", [["llm", "transitions", "neighbours", "repeat"], ["llm", "neighbours", "repeat"]])
+def test_a_test_event_reaches_nothing_chosen_on_validation(parts, toy, tmp_path):
+    write_checkerboard(tmp_path / "a")
+    assert rewrite(tmp_path / "b", lambda user, step, item: other(item) if step == LENGTH - 1 else item) == 40
+    fused = {"fusion": "learned", "fusion_parts": parts}
+    one, two = (
+        trained("HeLLM", toy(**fused, data_path=str(tmp_path / name), stage_cache_dir=str(tmp_path / f"stages {name}")))
+        for name in "ab"
+    )
+    n_cases, alone, fused = one.model.fusion.worth.tolist()
+    assert n_cases == 40
+    assert fused > alone, "nothing was chosen"
+    before, after = one.model.state_dict(), two.model.state_dict()
+    assert {*before} > CHOSEN
+    assert {*before} == {*after}
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert one.trainer.epoch_records[-1].valid == two.trainer.epoch_records[-1].valid
+
+
+def test_held_out_events_reach_no_count_of_the_fusion(toy, held_out_changed):
+    one, two = (
+        build("HeLLM", toy(fusion="learned", data_path=path)).model.fusion.transitions for path in held_out_changed
+    )
+    assert one.table.nnz > 0
+    assert (one.table != two.table).nnz == 0
 
 
 def test_held_out_events_reach_no_count(toy, held_out_changed):

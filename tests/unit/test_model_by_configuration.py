@@ -28,7 +28,13 @@ from recbole_hellm.testing.building import build
 from recbole_hellm.trainer.datasets import HellmSequentialDataset
 from recbole_hellm.trainer.staged import FinetuneTrainer
 
-E4SREC = {"finetune_graph_vectors": False, "sequence_vectors": True, "prefix_len": 0, "prefix_graph": False}
+E4SREC = {
+    "finetune_graph_vectors": False,
+    "sequence_vectors": True,
+    "prefix_len": 0,
+    "prefix_graph": False,
+    "fusion": "off",
+}
 
 
 @pytest.fixture
@@ -73,7 +79,8 @@ def test_everything_else_is_hellms(dataset, preset):
     differ = {key for key in {*one, *two} if one.get(key) != two.get(key)}
     asked = {key for key, value in E4SREC.items() if one[key] != value}
     assert {key: two[key] for key in E4SREC} == E4SREC
-    assert asked == {"finetune_graph_vectors", "prefix_len", "prefix_graph"}
+    fused = {"fusion"} if preset != "paper" else set()
+    assert asked == {"finetune_graph_vectors", "prefix_len", "prefix_graph", *fused}
     assert differ == asked | {"model"}
 
 

@@ -41,7 +41,7 @@ def test_all_files_are_here():
 @pytest.mark.parametrize(
     ("model", "specs", "missing"),
     [
-        ("HeLLM", SPECS[1:-1], set()),  # RunSpec stands in overall.yaml, TransitionSpec in its own model's file
+        ("HeLLM", SPECS[1:], set()),  # RunSpec stands in overall.yaml
         ("MMHCL", (FeatureSpec, GraphSpec), set()),
         ("TransitionCounts", (TransitionSpec,), set()),
     ],
@@ -58,6 +58,13 @@ def test_shared_keys_of_hellm_and_mmhcl_are_equal():
     one, two = (read_yaml(properties_dir() / "model" / f"{name}.yaml") for name in ("HeLLM", "MMHCL"))
     shared = [key for key in one if key in two and key.startswith(("graph_", "item_", "text_", "feature_"))]
     assert len(shared) >= 17
+    assert {key: one[key] for key in shared} == {key: two[key] for key in shared}
+
+
+def test_shared_keys_of_hellm_and_transition_counts_are_equal():
+    one, two = (read_yaml(properties_dir() / "model" / f"{name}.yaml") for name in ("HeLLM", "TransitionCounts"))
+    shared = [key for key in two if key.startswith("transition_")]
+    assert len(shared) == 8
     assert {key: one[key] for key in shared} == {key: two[key] for key in shared}
 
 
@@ -107,7 +114,7 @@ def test_the_paper_preset_is_the_published_architecture():
         "graph_contrast": "all", "graph_loss": "bpr", "feature_missing": "mean", "loss_type": "CE",
         "learning_rate": 3e-4,
         "weight_decay": 0.1, "train_batch_size": 7, "finetune_min_learning_rate": 5e-6, "finetune_dropout": 0.0,
-        "lora_targets": ["gate_proj", "up_proj", "down_proj"], "finetune_label_smoothing": 0.0,
+        "lora_targets": ["gate_proj", "up_proj", "down_proj"], "finetune_label_smoothing": 0.0, "fusion": "off",
     }  # fmt: skip
     assert {key: paper[key] for key in want} == want
 
@@ -129,7 +136,7 @@ def test_every_architectural_departure_of_the_default_preset_is_printed(tmp_path
     }
     schedule |= {"train_batch_size", "pretrain_max_steps", "epochs", "eval_step", "stopping_step"}
     differ = {key for key in paper if default[key] != paper[key]} - schedule - {"finetune_warmup_epochs"}
-    assert len(differ) == 12
+    assert len(differ) == 13
     lines = build("HeLLM", {**small, **{key: default[key] for key in differ}, "llm_layers": 1}).model.departures()
     assert {key for key in differ if any(line.startswith(key) for line in lines)} == differ
     neither = differ - {"prompt_template"}  # the toy model has no tokenizer

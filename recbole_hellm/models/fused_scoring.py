@@ -1,0 +1,128 @@
+"""Scoring of a sequential model, by itself or summed with what counts and features say, on RecBole's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_hellm.config.specs import FusionSpec, TransitionSpec
+from recbole_hellm.models.base import StagedRecommender
+from recbole_hellm.models.hellm_core import HeLLMCore
+from recbole_hellm.models.score_fusion import Case, ScoreFusion
+from recbole_hellm.models.transitions import Transitions
+from recbole_hellm.views import train_view
+
+ROWS = 128
+"""Histories of like length scored in one pass: enough for the matrix products, few enough to need little padding."""
+
+
+class FusedScoring(StagedRecommender):
+    """Mixin in front of a RecBole sequential model: scores by head and last hidden state, and their fusion.
+
+    The model has ``core.head``, ``_last_hidden`` and ``_inputs``, and calls :meth:`fuse` and :meth:`attach_fusion`.
+
+    Attributes:
+        fusion: The sum of the scores; ``None`` with ``fusion=off`` and inside :meth:`without_fusion`.
+    """
+
+    core: HeLLMCore
+    n_items: int
+    device: torch.device
+    ITEM_ID: str
+    ITEM_SEQ_LEN: str
+    POS_ITEM_ID: str
+    fusion: ScoreFusion | None
+
+    def _inputs(self, interaction: Any) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _last_hidden(self, interaction: Any) -> Tensor:
+        raise NotImplementedError
+
+    def fuse(self, settings: Mapping[str, Any], dataset: Any, modalities: Sequence[str]) -> None:
+        """Build the fusion, if the settings ask for one, and need what it needs.
+
+        Args:
+            settings: Flat settings.
+            dataset: The dataset of RecBole's training loader: counts are fitted on it and no other.
+            modalities: Names of the item features.
+        """
+        self.fused, self.list_length, self.fusion = FusionSpec.from_config(settings), _cutoff(settings), None
+        if not self.fused.learned:
+            return
+        counts = None
+        if "transitions" in self.fused.fusion_parts:
+            counts = Transitions(TransitionSpec.from_config(settings), train_view(dataset))
+        parts, decay = self.fused.fusion_parts, self.fused.fusion_decay
+        self.fusion = ScoreFusion(parts, modalities, counts, self.n_items, decay)
+        if self.fusion.modalities:
+            self.needs = ("features", *self.needs)
+
+    def attach_fusion(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take the item features of the stage ``features``."""
+        if self.fusion is not None and self.fusion.modalities:
+            self.fusion.attach(results["features"])
+
+    def fusion_departures(self) -> Iterator[tuple[bool, str]]:
+        """Yield how the fusion departs from a paper that has none."""
+        parts = ", ".join(self.fusion.parts) if self.fusion is not None else ""
+        yield self.fused.learned, f"fusion=learned: scores are a sum of {parts}, with weights chosen on validation"
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Return the scores of the whole catalogue, shape ``[B, n_items]``; column 0 belongs to the padding id."""
+        if self.fusion is None:
+            return self.core.head(self._last_hidden(interaction))
+        logits = self.core.head(self._last_hidden(interaction)) if self.fusion.uses_llm else None
+        return self.fusion(logits, self._inputs(interaction)[0])
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Return the score of the item named in each row, shape ``[B]``."""
+        items, fusion = interaction[self.ITEM_ID], self.fusion
+        if fusion is None:
+            return self.core.head.of_items(self._last_hidden(interaction), items)
+        llm = self.core.head.of_items(self._last_hidden(interaction), items) if fusion.uses_llm else None
+        return fusion.of_items(llm, self._inputs(interaction)[0], items)
+
+    @contextmanager
+    def without_fusion(self) -> Iterator[None]:
+        """Let the language model score alone inside."""
+        fusion, self.fusion = self.fusion, None
+        try:
+            yield
+        finally:
+            self.fusion = fusion
+
+    def before_validation(self, valid_data: Any) -> None:
+        """Choose the weights of the fusion on evenly spread validation histories."""
+        if self.fusion is None or not valid_data:
+            return
+        rows = valid_data._dataset.inter_feat
+        count = min(self.fused.fusion_users, len(rows))
+        self.eval()
+        with torch.no_grad():
+            self.fusion.choose(self._cases(rows[torch.arange(count) * len(rows) // max(1, count)]), self.list_length)
+
+    def _cases(self, rows: Any) -> Iterator[Case]:
+        """Yield logits, histories and targets of RecBole's rows, a batch of like length at a time."""
+        assert self.fusion is not None
+        order = torch.argsort(rows[self.ITEM_SEQ_LEN], stable=True)
+        for index in order.split(ROWS):
+            batch = rows[index].to(self.device)
+            logits = self.core.head(self._last_hidden(batch)) if "llm" in self.fusion.parts else None
+            yield logits, self._inputs(batch)[0], batch[self.POS_ITEM_ID]
+
+    def keep_choices(self, other: Any) -> None:
+        """Take the weights ``other`` chose: here the validation events are training events."""
+        if self.fusion is not None and other.fusion is not None:
+            self.fusion.weights.copy_(other.fusion.weights)
+            self.fusion.worth.copy_(other.fusion.worth)
+
+
+def _cutoff(settings: Mapping[str, Any]) -> int:
+    """Return the list length of ``valid_metric=NAME@k``, 10 for a metric without one."""
+    place = str(settings.get("valid_metric")).rpartition("@")[2]
+    return int(place) if place.isdecimal() else 10

@@ -1,0 +1,222 @@
+"""The language model's scores summed with what counts and features say of a history; without RecBole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_hellm.models.transitions import Transitions
+from recbole_hellm.nn.history_scores import add_neighbours, add_repeats, add_sparse, profiles, unit_rows
+from recbole_hellm.nn.weight_search import Candidates, choose_weights
+
+logger = getLogger(__name__)
+NEAREST = 200
+"""Best items of each part that compete with a target when weights are chosen."""
+CELLS = 2**21
+"""Scores of one part held at a time when weights are chosen."""
+Case = tuple[Tensor | None, Tensor, Tensor]
+"""Logits ``[B, I]`` (``None`` without the part ``llm``), histories ``[B, L]``, targets ``[B]``."""
+
+
+class ScoreFusion(nn.Module):
+    """``score = sum over parts of weight * part``; the weights are chosen on validation, nothing is trained.
+
+    Parts, each ``[B, I]``: ``llm``, the language model's logits (its log-probabilities but for a constant of the
+    history, which changes no ranking); ``transitions``, the counts of :class:`Transitions`; ``neighbours <modality>``,
+    the mean cosine with the items of the history, newer ones counting more; ``repeat``, 1 for items of the history.
+
+    A checkpoint holds the weights, what they were worth, and the feature vectors (float16, which scoring uses from the
+    start, so that it scores as before to the bit). The counts follow from the training data.
+
+    Args:
+        names: Parts, of ``llm``, ``transitions``, ``neighbours``, ``repeat``.
+        modalities: Item features, each a part of its own in the place of ``neighbours``.
+        transitions: Fitted counts; needed for ``transitions``.
+        n_items: I, the padding item 0 included.
+        decay: Weight of a history item, per item newer than it, in ``neighbours``.
+
+    Attributes:
+        parts: The parts in order.
+        weights: By part, shape ``[F]``; the first part alone until they are chosen.
+        worth: Validation cases the weights were chosen on, NDCG of the first part alone, and with the weights.
+    """
+
+    weights: Tensor
+    worth: Tensor
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        modalities: Sequence[str],
+        transitions: Transitions | None,
+        n_items: int,
+        decay: float,
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities) if "neighbours" in names else ()
+        kinds = {
+            "llm": ["llm"],
+            "transitions": ["transitions"],
+            "neighbours": [f"neighbours {name}" for name in self.modalities],
+            "repeat": ["repeat"],
+        }
+        self.parts = tuple(part for kind, parts in kinds.items() if kind in names for part in parts)
+        self.transitions, self.n_items, self.decay = transitions, n_items, decay
+        self.register_buffer("weights", torch.eye(len(self.parts))[0])
+        self.register_buffer("worth", torch.zeros(3))
+        for index in range(len(self.modalities)):
+            self.register_buffer(f"vectors_{index}", torch.zeros(n_items, 0, dtype=torch.float16))
+            # The processor multiplies float32, and converting every batch would take longer than the product.
+            self.register_buffer(f"rows_{index}", torch.zeros(n_items, 0), persistent=False)
+
+    def attach(self, features: Mapping[str, Tensor]) -> None:
+        """Take the feature vectors ``[I, D]`` by modality; rows of zeros have no part in it."""
+        for index, modality in enumerate(self.modalities):
+            self._set(index, unit_rows(features[modality]).half().to(self.weights.device))
+
+    def _set(self, index: int, vectors: Tensor) -> None:
+        setattr(self, f"vectors_{index}", vectors)
+        setattr(self, f"rows_{index}", vectors.float())
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # How wide the vectors are is known from the features, or, where no stage has run, from the checkpoint alone.
+        for index in range(len(self.modalities)):
+            stored = state_dict.get(f"{prefix}vectors_{index}")
+            if stored is not None and stored.size(0) == self.n_items:
+                self._set(index, stored.to(self.weights.device, torch.float16, copy=True))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def vectors(self, modality: str) -> Tensor:
+        """Return the unit vectors of a modality, float32 ``[I, D]``, rounded to float16."""
+        rows = getattr(self, f"rows_{self.modalities.index(modality)}")
+        assert isinstance(rows, Tensor)
+        return rows
+
+    @property
+    def uses_llm(self) -> bool:
+        """Whether the language model has a say at the present weights."""
+        return "llm" in self.parts and float(self.weights[0]) != 0
+
+    def used(self) -> dict[str, float]:
+        """Return the weights by part."""
+        return dict(zip(self.parts, self.weights.tolist(), strict=True))
+
+    def add(self, scores: Tensor, part: str, weight: float, item_seq: Tensor) -> Tensor:
+        """Add ``weight`` times a part other than ``llm`` to ``scores`` ``[B, I]``, in place."""
+        if part == "repeat":
+            return add_repeats(scores, item_seq, weight)
+        if part == "transitions":
+            assert self.transitions is not None
+            add_sparse(scores, self.transitions.mix(item_seq, (item_seq > 0).sum(1)), weight)
+            if self.transitions.spec.popularity_penalty:
+                scores += weight * torch.from_numpy(self.transitions.offset).to(scores.device)
+            return scores
+        return add_neighbours(scores, item_seq, self._rows(part), self.decay, weight)
+
+    def _rows(self, part: str) -> Tensor:
+        return self.vectors(part.removeprefix("neighbours "))
+
+    def forward(self, logits: Tensor | None, item_seq: Tensor) -> Tensor:
+        """Return the fused scores ``[B, I]``, made in ``logits`` where there are any; column 0 has ``-inf``.
+
+        Args:
+            logits: Of the language model, ``[B, I]``; ``None`` if it has no say.
+            item_seq: Histories, shape ``[B, L]``, 0 on padding.
+        """
+        scores = self._zeros(item_seq) if logits is None else logits
+        for part, weight in self.used().items():
+            if part == "llm":
+                scores *= weight
+            elif weight:
+                self.add(scores, part, weight, item_seq)
+        scores[:, 0] = -torch.inf
+        return scores
+
+    def of_items(self, llm: Tensor | None, item_seq: Tensor, items: Tensor) -> Tensor:
+        """Return the fused score of one item per row, ``[B]``.
+
+        Args:
+            llm: The language model's score of it, ``[B]``; ``None`` if it has no say.
+            item_seq: Histories, shape ``[B, L]``.
+            items: Item ids, shape ``[B]``.
+        """
+        scores = self.weights.new_zeros(len(items)) if llm is None else llm * self.weights[0]
+        for part, weight in self.used().items():
+            if weight and part != "llm":
+                scores = scores + weight * self._of_items(part, item_seq, items)
+        return scores
+
+    def _of_items(self, part: str, item_seq: Tensor, items: Tensor) -> Tensor:
+        if part == "repeat":
+            return (item_seq == items.unsqueeze(1)).any(1).float()
+        if part == "transitions":
+            assert self.transitions is not None
+            chosen = items.cpu().numpy().copy()  # scipy refuses an index whose memory is torch's
+            mixed = self.transitions.mix(item_seq, (item_seq > 0).sum(1))[np.arange(len(chosen)), chosen]
+            return torch.from_numpy(np.asarray(mixed).ravel() + self.transitions.offset[chosen]).to(items.device)
+        rows = self._rows(part)
+        return (profiles(item_seq, rows, self.decay) * rows[items]).sum(1)
+
+    def _zeros(self, item_seq: Tensor) -> Tensor:
+        return torch.zeros(len(item_seq), self.n_items, device=item_seq.device)
+
+    def choose(self, cases: Iterable[Case], k: int) -> None:
+        """Choose the weights for the NDCG@k of targets that no part was fitted on.
+
+        Args:
+            cases: Logits, histories and targets, by batch; histories of one width.
+            k: Length of the list.
+        """
+        rows = max(1, CELLS // self.n_items)
+        margins, real = [], []
+        for logits, item_seq, targets in cases:
+            for some in torch.arange(len(targets), device=targets.device).split(rows):
+                part = self._margins(None if logits is None else logits[some], item_seq[some], targets[some])
+                margins.append(part[0])
+                real.append(part[1])
+        if not margins:
+            return
+        width = max(block.size(1) for block in real)
+        candidates = Candidates(
+            torch.cat([nn.functional.pad(block, (0, width - block.size(2))) for block in margins], dim=1),
+            torch.cat([nn.functional.pad(block, (0, width - block.size(1))) for block in real]),
+        )
+        choice = choose_weights(candidates, k, [part == "repeat" for part in self.parts])
+        self.weights.copy_(self.weights.new_tensor(choice.weights))
+        self.worth.copy_(self.worth.new_tensor([len(candidates.real), choice.alone, choice.fused]))
+        logger.info("fusion: %s", self.in_words(k))
+
+    def _margins(self, logits: Tensor | None, item_seq: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what :class:`Candidates` holds, of the items that are among the best of a part or in the history."""
+        said, ids = [], [item_seq]
+        for part in self.parts:
+            scores = logits if part == "llm" else self.add(self._zeros(item_seq), part, 1.0, item_seq)
+            assert scores is not None
+            said.append(scores)
+            if part != "repeat":
+                ids.append(scores[:, 1:].topk(min(NEAREST, self.n_items - 1), dim=1).indices + 1)
+        items = torch.cat(ids, dim=1).sort(dim=1).values  # (b, C)
+        real = (items > 0) & (items != targets.unsqueeze(1))
+        real[:, 1:] &= items[:, 1:] != items[:, :-1]
+        real, order = real.sort(dim=1, descending=True, stable=True)
+        width = int(real.sum(1).max()) if len(real) else 0
+        real, items = real[:, :width], items.gather(1, order)[:, :width]
+        found = torch.stack([scores.gather(1, items) - scores.gather(1, targets.unsqueeze(1)) for scores in said])
+        return torch.where(real, found, 0.0), real
+
+    def in_words(self, k: int) -> str:
+        """Return the weights by part, and what they are worth on the validation cases they were chosen on."""
+        n_cases, alone, fused = self.worth.tolist()
+        weights = ", ".join(f"{part} {weight:.3g}" for part, weight in self.used().items())
+        if not n_cases:
+            return f"{weights} (nothing was validated, so no weights are chosen)"
+        gain = "" if fused > alone else "; no sure gain, so it stands alone"
+        return (
+            f"{weights}; NDCG@{k} of {int(n_cases)} validation histories {alone:.4f} -> {fused:.4f} "
+            f"against {self.parts[0]} alone{gain}"
+        )

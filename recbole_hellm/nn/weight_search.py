@@ -1,0 +1,150 @@
+"""Weights of several scores of the same items, chosen for the rank of known targets.
+
+Letters: F parts, N cases (a history and its target), C other candidates of a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FACTORS = (2.0, 2.0**0.5, 2.0**0.25)
+"""Steps of the search, coarse to fine: weights are multiplied and divided by them."""
+ROUNDS = 6
+"""Passes over all weights for each step, at most."""
+ENTRY = (0.1, 0.3, 1.0)
+"""What a weight of 0 is tried at, in shares of the part that spreads the scores most."""
+START_CASES = 1024
+"""Cases of the likelihood that gives the start, at most."""
+SURE = 2.0
+"""Standard errors a gain has to exceed: the search finds some gain in any noise."""
+FEWEST = 30
+"""Cases without which nothing is chosen: of fewer, the standard error itself is a guess."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """How far every candidate of a case is above its target, by part."""
+
+    margins: Tensor
+    """Score of the candidate minus that of the target, shape ``[F, N, C]``; 0 where ``real`` is False."""
+    real: Tensor
+    """False for places that hold no candidate, shape ``[N, C]``."""
+
+    def ndcg(self, total: Tensor, k: int) -> Tensor:
+        """Return NDCG@k of each case, ``[N]``, for weighted sums of the margins ``[N, C]``; ties count against it."""
+        above = (total >= 0).sum(1) - (~self.real).sum(1)
+        return torch.where(above < k, 1 / torch.log2(above + 2.0), 0.0)
+
+    def total(self, weights: Sequence[float]) -> Tensor:
+        """Return the weighted sum of the margins, shape ``[N, C]``."""
+        return torch.tensordot(self.margins.new_tensor(weights), self.margins, dims=1)
+
+    def spread(self) -> Tensor:
+        """Return the root mean square of each part's margins, shape ``[F]``; 1 for a part that says nothing."""
+        squares = self.margins.square().sum((1, 2)) / self.real.sum().clamp(min=1)
+        return torch.where(squares > 0, squares.sqrt(), 1.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weights and what they are worth on the cases they were chosen on."""
+
+    weights: tuple[float, ...]
+    """By part; the first is 1, or, where it is 0, the largest."""
+    alone: float
+    """NDCG of the first part alone."""
+    fused: float
+    """NDCG with the weights; never below ``alone``."""
+
+
+def choose_weights(candidates: Candidates, k: int, signed: Sequence[bool]) -> Choice:
+    """Choose the weights with the best mean NDCG@k; the first part alone where that is no sure gain.
+
+    Maximum likelihood over the candidates gives the start, a coordinate search by multiplicative steps the rest. Equal
+    values go to the smaller weight. Deterministic.
+
+    Args:
+        candidates: Margins by part.
+        k: Length of the list.
+        signed: Whether a part's weight may be negative.
+    """
+    n_parts = len(candidates.margins)
+    first = [1.0, *[0.0] * (n_parts - 1)]
+    alone = candidates.ndcg(candidates.total(first), k)
+    if n_parts == 1 or len(alone) < FEWEST:
+        value = float(alone.mean()) if len(alone) else 0.0
+        return Choice(tuple(first), value, value)
+    weights = coordinate_search(candidates, k, likely_weights(candidates, signed), signed)
+    fused = candidates.ndcg(candidates.total(weights), k)
+    gain = (fused - alone).double()
+    error = float(gain.std(correction=0)) / len(gain) ** 0.5
+    if float(gain.mean()) <= SURE * error:
+        return Choice(tuple(first), float(alone.mean()), float(alone.mean()))
+    scale = weights[0] or max(abs(weight) for weight in weights)
+    return Choice(tuple(weight / scale for weight in weights), float(alone.mean()), float(fused.mean()))
+
+
+def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float]:
+    """Return the weights under which a softmax over its candidates gives the targets most mass, nearly.
+
+    A small penalty keeps them finite where the parts tell every target apart.
+    """
+    some = slice(None, None, -(-candidates.margins.size(1) // START_CASES))  # evenly: cases may come sorted
+    spread = candidates.spread()
+    margins = candidates.margins[:, some] / spread[:, None, None]
+    off = ~candidates.real[some]
+    scaled = torch.full_like(spread, 1 / len(spread)).requires_grad_()
+    optimizer = torch.optim.LBFGS([scaled], max_iter=20, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        total = torch.tensordot(scaled, margins, dims=1).masked_fill(off, -torch.inf)
+        both = torch.cat([total, total.new_zeros(len(total), 1)], dim=1)  # the target's own place is at 0
+        worth = both.logsumexp(1).mean() + 1e-3 * scaled.square().sum()
+        worth.backward()
+        return worth
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    found = (scaled.detach() / spread).tolist()
+    return [weight if sign else max(weight, 0.0) for weight, sign in zip(found, signed, strict=True)]
+
+
+def coordinate_search(candidates: Candidates, k: int, start: Sequence[float], signed: Sequence[bool]) -> list[float]:
+    """Change one weight at a time while the mean NDCG@k rises, or stays with a smaller weight.
+
+    Args:
+        candidates: Margins by part.
+        k: Length of the list.
+        start: Weights to start from.
+        signed: Whether a weight may be negative.
+    """
+    weights, spread = list(start), candidates.spread().tolist()
+    best = float(candidates.ndcg(candidates.total(weights), k).double().mean())
+    for factor in FACTORS:
+        for _ in range(ROUNDS):
+            before = list(weights)
+            for part in range(len(weights)):
+                widest = max(abs(weight) * size for weight, size in zip(weights, spread, strict=True)) or 1.0
+                unit = widest / spread[part]
+                rest = candidates.total([0.0 if other == part else w for other, w in enumerate(weights)])
+                for trial in _trials(weights[part], factor, unit, signed[part]):
+                    total = torch.add(rest, candidates.margins[part], alpha=trial)
+                    value = float(candidates.ndcg(total, k).double().mean())
+                    if value > best or (value == best and abs(trial) < abs(weights[part])):
+                        best, weights[part] = value, trial
+            if weights == before:
+                break
+    return weights
+
+
+def _trials(weight: float, factor: float, unit: float, signed: bool) -> list[float]:
+    """Return the values to try instead of ``weight``, the smallest first."""
+    if weight == 0:
+        sizes = [share * unit for share in ENTRY]
+        return sorted([*sizes, *(-size for size in sizes)] if signed else sizes, key=abs)
+    return [0.0, weight / factor, weight * factor, *([-weight] if signed else [])]

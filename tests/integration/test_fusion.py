@@ -1,0 +1,134 @@
+"""A run with fused scores: chosen on validation, kept by the checkpoint, reported with and without."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from recbole_hellm.errors import ConfigError
+from recbole_hellm.quick_start import run_recbole_hellm
+from recbole_hellm.report import metrics_table
+from recbole_hellm.testing import CHECKERBOARD
+from recbole_hellm.testing.building import build, scores
+
+WEIGHTS = [1.0, 0.5, 2.0, 0.7, -3.0]
+
+
+@pytest.fixture
+def toy(toy):
+    """The toy's settings with fused scores, which it has not by itself."""
+    return lambda **changes: toy(**{"fusion": "learned", **changes})
+
+
+def rows(built):
+    return built.train._dataset.inter_feat[:11]
+
+
+def test_off_is_the_models_own_score_to_the_bit(toy):
+    off, on = build("HeLLM", toy(fusion="off")), build("HeLLM", toy())
+    off.model.eval()
+    with torch.no_grad():
+        own = off.model.core.head(off.model._last_hidden(rows(off)))
+    assert torch.equal(scores(off, rows(off)), own)
+    assert off.model.fusion is None
+    assert not [name for name in off.model.state_dict() if name.startswith("fusion")]
+    with on.model.without_fusion():
+        assert torch.equal(scores(on, rows(on)), own)
+    assert torch.equal(scores(on, rows(on))[:, 1:], own[:, 1:]), "before a choice the model stands alone"
+    on.model.fusion.weights.copy_(torch.tensor(WEIGHTS))
+    assert not torch.allclose(scores(on, rows(on))[:, 1:], own[:, 1:])
+
+
+def test_training_is_the_same_with_and_without(toy):
+    losses = []
+    for fusion in ("learned", "off"):
+        built = build("HeLLM", toy(fusion=fusion))
+        built.trainer.fit(built.train, built.valid, saved=False)
+        losses.append((list(built.trainer.train_loss_dict.values()), built.model.core.head.weight))
+    assert losses[0][0] == losses[1][0]
+    assert torch.equal(losses[0][1], losses[1][1])
+
+
+def test_predict_is_the_column_of_full_sort_predict(toy):
+    built = build("HeLLM", toy(transition_popularity_penalty=0.1))
+    built.model.fusion.weights.copy_(torch.tensor(WEIGHTS))
+    catalogue, part = scores(built, rows(built)), rows(built)
+    with torch.no_grad():
+        single = built.model.predict(part)
+    torch.testing.assert_close(single, catalogue[torch.arange(11), part["item_id"]], atol=1e-5, rtol=1e-5)
+    assert torch.isneginf(catalogue[:, 0]).all()
+
+
+def test_the_result_file_holds_both_and_the_weights(toy, caplog):
+    with caplog.at_level(logging.INFO, logger="recbole_hellm"):
+        result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(state="INFO"))
+    written = json.loads(open(result["result_file"]).read())  # noqa: PTH123, SIM115
+    assert written["test_result"] == result["test_result"]
+    alone = written["test_result_without_fusion"]
+    assert set(alone) == set(result["test_result"])
+    assert alone != result["test_result"]
+    assert set(written["fusion"]["weights"]) == {
+        "llm", "transitions", "neighbours text", "neighbours image", "repeat"
+    }  # fmt: skip
+    chosen = written["fusion"]["chosen_on"]
+    assert (chosen["split"], chosen["histories"]) == ("valid", 40)
+    assert chosen["ndcg@5_fused"] > chosen["ndcg@5_alone"]
+    assert result["best_valid_result"]["ndcg@5"] == pytest.approx(chosen["ndcg@5_fused"], abs=1e-4)
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert "test without fusion: recall@5" in text
+    assert "against llm alone" in text
+    assert "without fusion" in metrics_table(result)
+    off = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(fusion="off"))
+    assert off["test_result_without_fusion"] is None
+    assert "without fusion" not in metrics_table(off)
+
+
+def test_the_second_reading_of_test_changes_nothing(toy):
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy())
+    trainer, test = result["trainer"], result["loaders"][2]
+    ranks = trainer.ranks["rank"].tolist()
+    assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+    assert trainer.ranks["rank"].tolist() == ranks
+
+
+def test_a_refit_keeps_the_weights(toy):
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(fit_on="train+valid"))
+    once = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy())
+    refit, first = (run["trainer"].model.fusion for run in (result, once))
+    assert refit.weights.tolist() == first.weights.tolist()
+    assert first.worth[2] > first.worth[1], "nothing was chosen"
+    assert refit.transitions.table.nnz > first.transitions.table.nnz, "the refit counts the validation events"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fusion_parts": ["transitions", "neighbours", "repeat"]},
+        {"fusion_parts": ["llm", "repeat"]},
+        {"item_features": []},
+        {"finetune_targets": "last", "loss_type": "BPR"},
+        {"fusion_users": 3},
+        {"eval_args": {"mode": "uni5"}, "topk": [3], "valid_metric": "MRR@3"},
+        {"mask_history": "yes"},
+        {"eval_step": 0},
+    ],
+)
+def test_it_runs_under(changes, toy):
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(**changes))
+    assert all(0 <= value <= 1 for value in result["test_result"].values())
+    assert result["test_result_without_fusion"] is not None
+    n_cases = 0 if changes.get("eval_step") == 0 else changes.get("fusion_users", 40)
+    assert result["trainer"].model.fusion.worth[0] == n_cases
+
+
+def test_without_the_model_its_training_does_not_matter(toy):
+    parts = ["transitions", "neighbours", "repeat"]
+    one, two = (run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(fusion_parts=parts, epochs=n)) for n in (1, 2))
+    assert one["test_result"] == two["test_result"]
+    assert one["test_result_without_fusion"] != two["test_result_without_fusion"]
+
+
+def test_a_sum_of_nothing_is_refused(toy):
+    with pytest.raises(ConfigError, match="'fusion_parts' = \\['neighbours'\\] needs 'item_features'"):
+        build("HeLLM", toy(fusion_parts=["neighbours"], item_features=[]))
