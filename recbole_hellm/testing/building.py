@@ -51,6 +51,29 @@ def scores(built: Built, rows: Interaction) -> Tensor:
     return out.view(len(rows), -1).cpu()
 
 
+def ranked_scores(trainer: Any, batch: Any) -> Tensor:
+    """Return the scores ``[B, n_items]`` of a batch of RecBole's loader as its metrics get them, masked as they are."""
+    collected: list[Tensor] = []
+    collector = trainer.eval_collector
+    trainer.eval_collector = _Kept(collector, collected)
+    try:
+        with torch.no_grad():
+            trainer._full_sort_batch_eval(batch)
+    finally:
+        trainer.eval_collector = collector
+    return torch.cat(collected)
+
+
+class _Kept:
+    """A collector that keeps the scores it is given and collects nothing."""
+
+    def __init__(self, collector: Any, scores: list[Tensor]) -> None:
+        self.data_struct, self.rows, self._scores = collector.data_struct, collector.rows, scores
+
+    def eval_batch_collect(self, scores: Tensor, *others: Any) -> None:
+        self._scores.append(scores)
+
+
 class ToySettings:
     """Where a contract takes its settings from; yours may come from anywhere."""
 

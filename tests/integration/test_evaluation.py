@@ -10,7 +10,7 @@ from recbole.utils import get_trainer
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.testing import CHECKERBOARD
-from recbole_hellm.testing.building import build
+from recbole_hellm.testing.building import build, ranked_scores
 from recbole_hellm.trainer.evaluation import with_ranks
 
 TOPK = [1, 3, 5, 12]
@@ -94,15 +94,6 @@ def test_ranks_behind_the_list_count_better_items(toy, monkeypatch):
     tokens = list(built.test._dataset.field2id_token["item_id"])
     ids = [tokens.index(item) for item in built.trainer.ranks["item"]]
     assert built.trainer.ranks["rank"].tolist() == ids  # item 1 is first; the padding column is in no place
-
-
-def ranked_scores(trainer, batch):
-    """Return the scores of a batch as they are handed to the metrics."""
-    collected = []
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.eval_collector, "eval_batch_collect", lambda scores, *_: collected.append(scores))
-        trainer._full_sort_batch_eval(batch)
-    return torch.cat(collected)
 
 
 def masked(model, settings):
