@@ -71,7 +71,7 @@ def _model_config(where: str) -> dict[str, Any]:
             return dict(found)
     from transformers import AutoConfig  # takes seconds
 
-    config = AutoConfig.from_pretrained(where).get_text_config()
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False).get_text_config()
     return {name: getattr(config, name, None) for name in SIZES}
 
 
@@ -134,7 +134,7 @@ def _array_width(path: Path) -> int:
     """Return the width of a feature array; 0 for a broken one, whose stage names what is wrong with it."""
     try:
         if path.suffix == ".npy":
-            return int(np.load(path, mmap_mode="r").shape[-1])
+            return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[-1])
         with safe_open(path, framework="np") as file:
             return int(file.get_slice(next(iter(file.keys()))).get_shape()[-1])
     except (OSError, ValueError, EOFError, IndexError, StopIteration, SafetensorError):

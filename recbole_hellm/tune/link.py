@@ -60,6 +60,6 @@ def answerer(
             *lines, rest = (rest + got).split(b"\n")
             for line in lines:
                 stop = decide(json.loads(line))
-                connection.sendall(json.dumps({"stop": stop}).encode() + b"\n")
+                connection.sendall(json.dumps({"stop": bool(stop)}).encode() + b"\n")
 
     return serve

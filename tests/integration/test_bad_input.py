@@ -183,7 +183,7 @@ def test_a_model_without_k_proj_and_v_proj(refused, tmp_path):
 def test_a_stage_that_ends_in_nan_is_not_kept(train, made):
     code, lines = train("--pretrain_learning_rate=1e20")
     assert code == 2
-    assert "stage 'graph' " in lines[0]
+    assert "stage 'graph'" in lines[0]
     assert "pretrain_learning_rate" in lines[0]
     assert {name.split("-")[0] for name in made()} == {"stages/features", "stages/encodings/hashing"}
 

@@ -176,8 +176,9 @@ def test_items_beyond_the_longest_history_are_masked_too(model, toy):
     test = trainer_test_data(model, toy)
     trainer.evaluate(test, load_best_model=False)
     hidden = []
-    original = trainer._keep_ranks
-    trainer._keep_ranks = lambda scores, *rest: (hidden.append(torch.isneginf(scores).sum(1)), original(scores, *rest))
+    collector = trainer.eval_collector
+    keep = collector._keep_ranks
+    collector._keep_ranks = lambda scores, *rest: (hidden.append(torch.isneginf(scores).sum(1)), keep(scores, *rest))
     trainer.evaluate(test, load_best_model=False)
     assert set(torch.cat(hidden).tolist()) == {8}  # the padding and the seven items before the target
 

@@ -127,7 +127,7 @@ def calls():
 def test_every_loader_of_transformers_forbids_code():
     loaders = [(file, name, given) for file, name, given in calls()
                if name.endswith((".from_pretrained", "AutoModel.from_config")) and name.startswith("Auto")]  # fmt: skip
-    assert len(loaders) == 9
+    assert len(loaders) == 10
     with_files = [entry for entry in loaders if not entry[1].endswith("from_config")]
     assert [entry for entry in with_files if entry[2].get("trust_remote_code") != "False"] == []
 
@@ -163,7 +163,7 @@ def test_a_run_opens_no_connection(toy, monkeypatch):
 
 
 def test_a_title_with_a_script_is_shown_and_not_run(toy, tmp_path):
-    from recbole_hellm.data.inspect import inspect_dataset
+    from recbole_hellm.data.inspect.report import inspect_dataset
 
     toy()
     file = tmp_path / "data" / CHECKERBOARD / f"{CHECKERBOARD}.item"

@@ -5,6 +5,7 @@ import torch
 
 from recbole_hellm import assets
 from recbole_hellm.errors import ConfigError, MissingModelError
+from recbole_hellm.llm.graph_prefix import PrefixStates
 from recbole_hellm.llm.loading import load_backbone, resolve_path
 from recbole_hellm.llm.precision import use_bf16
 
@@ -48,7 +49,7 @@ def test_everything_loaded_is_frozen_and_in_full_precision(llm):
 
 def test_both_attention_kernels_agree(llm):
     vectors, mask = torch.randn(2, 4, 32), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
-    states = torch.randn(2, 2, 3, 32), torch.randn(2, 2, 3, 32)
+    states = tuple(PrefixStates(torch.randn(2, 3, 32), torch.randn(2, 32), torch.rand(2, 2, 3)) for _ in range(2))
     one, two = (
         load_backbone(str(llm), -1, True, kernel, 0)(vectors, mask, states)[mask] for kernel in ("eager", "sdpa")
     )

@@ -75,7 +75,7 @@ def test_the_template_is_about_as_long_as_assumed(tmp_path, monkeypatch):
         def encode(self, text, add_special_tokens):
             return text.split()
 
-    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda path: Words())
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda path, **_: Words())
     instruction = HellmConfig("HeLLM", "ml-100k")["prompt_instruction"]
     prompt = build_prompt("alpaca", instruction, lambda: "", 1)
     assert TEMPLATE_TOKENS * 0.7 < len(prompt.before) + len(prompt.after) < TEMPLATE_TOKENS * 1.3
@@ -126,7 +126,7 @@ def test_a_refusal_names_the_setting_that_helps(toy, tmp_path, changes, helps):
 
 
 def test_auto_takes_the_models_own_training_batch_whatever_memory_there_is(toy):
-    own = 64
+    own = 256
     for limit in (1.0, 100.0):
         given = config(toy, train_batch_size="auto", eval_batch_size="auto", memory_limit_gb=limit)
         resolve_batches(given)
@@ -137,7 +137,7 @@ def test_auto_takes_the_models_own_training_batch_whatever_memory_there_is(toy):
     assert preset["train_batch_size"] == 7
     general = config(toy, "MMHCL", eval_batch_size="auto", train_batch_size="auto")
     resolve_batches(general)
-    assert (general["train_batch_size"], general["eval_batch_size"]) == (2048, MOST_USERS * 21)
+    assert (general["train_batch_size"], general["eval_batch_size"]) == (4096, MOST_USERS * 21)
 
 
 def test_auto_leaves_numbers_alone(toy):
@@ -158,7 +158,7 @@ def test_auto_takes_fewer_rows_where_memory_is_short(toy, monkeypatch):
     monkeypatch.setattr("recbole_hellm.estimate.admission.free_bytes", lambda config: 3000)  # 2400 with the margin
     given = config(toy, train_batch_size="auto", eval_batch_size="auto")
     resolve_batches(given)
-    assert (given["train_batch_size"], given["train_rows_at_once"]) == (64, 16)
+    assert (given["train_batch_size"], given["train_rows_at_once"]) == (256, 16)
     assert given["eval_batch_size"] == 512  # 1600 + 512
 
 

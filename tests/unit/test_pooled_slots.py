@@ -28,7 +28,8 @@ HEAD = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 class TestPooledSlots(ModelContract):
     model = "HeLLM"
     trained_parts = ("core.item_tokens.", "core.head.")
-    learning: ClassVar = {"epochs": 60, "eval_step": 20, "pretrain_epochs": 60, "sequence_epochs": 60}
+    learning: ClassVar = {"epochs": 60, "eval_step": 20, "pretrain_epochs": 60, "sequence_epochs": 60,
+                          "finetune_dropout": 0.1}  # fmt: skip
 
     @classmethod
     def settings(cls, folder, **changes):
