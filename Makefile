@@ -23,8 +23,9 @@ models: env
 demo: models
 	$(BIN)/python run_recbole_hellm.py --model=HeLLM --dataset=ml-100k --preset=demo
 
+# A file to a worker, a thread to a worker: two cores are busy and none waits for the other.
 test: models lint
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: models
 	$(BIN)/python -m pytest -m long

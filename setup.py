@@ -58,7 +58,9 @@ setup(
             "mypy>=1.10",
             "optuna>=5,<6",
             "pytest>=8",
+            "psutil>=5.9",  # memory in benchmarks
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6,<4",  # the suite on both cores
             "ruff>=0.6",
             "types-PyYAML",
             "types-tqdm",
