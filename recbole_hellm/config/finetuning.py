@@ -112,6 +112,9 @@ class FinetuneSpec(Spec):
     """Dropout of the item vectors before, and of the hidden state after the backbone."""
     label_smoothing: float = 0.0
     """Share of the target's mass spread over the catalogue."""
+    negatives: int = 0
+    """Items a target competes with in a step, drawn uniformly for the batch; 0: the whole catalogue. For catalogues of
+    which all logits take too long."""
     beta2: float = 0.999
     """AdamW's memory of squared gradients. An item is a target every few hundred steps: with the paper's 0.95 its
     gradient is forgotten in between, and the steps that push it down as a non-target undo what it learned."""
@@ -125,6 +128,7 @@ class FinetuneSpec(Spec):
     def __post_init__(self) -> None:
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self.require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
+        self.require(self.negatives >= 0, "negatives", ">= 0")
         self.require(0 < self.beta2 < 1, "beta2", "between 0 and 1")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", ">= 0")
         self.require(self.accumulation_steps > 0, "accumulation_steps", "positive")

@@ -86,6 +86,7 @@ class HeLLM(FusedScoring, SequentialRecommender):
             sequence_dim=sequence_dim,
             slots_see_graph=self.tune.graph_vectors,
             dropout=self.tune.dropout,
+            negatives=self.tune.negatives,
             autocast=backbone is not None and use_bf16(self.llm.precision, self.device),
         )
 
@@ -169,6 +170,7 @@ class HeLLM(FusedScoring, SequentialRecommender):
         yield llm.layers != -1, f"llm_layers={llm.layers}: {kept} the language model"
         yield llm.layers != 0 and not llm.pretrained, "llm_pretrained=False: random language model"
         yield self.loss_type != "CE", f"loss_type={self.loss_type} instead of cross-entropy"
+        yield tune.negatives > 0, f"finetune_negatives={tune.negatives}: cross-entropy over a sample of the catalogue"
         yield tune.label_smoothing > 0, f"finetune_label_smoothing={tune.label_smoothing}"
         yield tune.beta2 != 0.95, f"finetune_beta2={tune.beta2}: AdamW's memory is longer"
         yield tune.dropout > 0, f"finetune_dropout={tune.dropout} on item vectors and last hidden state"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recbole_hellm.llm.backbone import Backbone
 from recbole_hellm.llm.graph_prefix import GraphPrefix
 from recbole_hellm.llm.prompt import Prompt
-from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy
+from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy, sampled_cross_entropy
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 from recbole_hellm.nn.pooling import running_mean
@@ -29,6 +29,7 @@ class HeLLMCore(nn.Module):
         slots_see_graph: Whether the graph vectors enter the slots (they may still enter the prefix).
         dropout: Dropout of the item vectors and of the last hidden state.
         autocast: Run the matrix products in bf16.
+        negatives: Items drawn for a step of training instead of the whole catalogue; 0: the whole catalogue.
     """
 
     n_targets: int = 0
@@ -50,10 +51,11 @@ class HeLLMCore(nn.Module):
         slots_see_graph: bool = True,
         dropout: float = 0.0,
         autocast: bool = False,
+        negatives: int = 0,
     ) -> None:
         super().__init__()
         self.backbone, self.prefix, self.item_tokens, self.head = backbone, prefix, item_tokens, head
-        self.slots_see_graph, self.autocast = slots_see_graph, autocast
+        self.slots_see_graph, self.autocast, self.negatives = slots_see_graph, autocast, negatives
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("graph_vectors", torch.zeros(n_items, graph_dim))
         self.register_buffer("sequence_vectors", torch.zeros(n_items, sequence_dim))
@@ -133,6 +135,10 @@ class HeLLMCore(nn.Module):
         return self.loss(states, targets[scored], label_smoothing)
 
     def loss(self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean full-softmax cross-entropy of states ``[M, D]`` against item ids ``[M]``; notes M in ``n_targets``."""
+        """Mean cross-entropy of states ``[M, D]`` against item ids ``[M]``; notes M in ``n_targets``."""
         self.n_targets = len(targets)
+        n_items = len(self.head.weight)
+        if self.training and 0 < self.negatives < n_items - 1:
+            drawn = 1 + torch.randperm(n_items - 1, device=targets.device)[: self.negatives]  # 0 is padding
+            return sampled_cross_entropy(states, self.head.weight, targets, drawn, label_smoothing)
         return catalogue_cross_entropy(states, self.head.weight, targets, label_smoothing, half=self.autocast)

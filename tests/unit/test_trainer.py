@@ -159,9 +159,24 @@ def test_bpr_takes_recboles_negative(toy, monkeypatch):
         torch.testing.assert_close(built.model.calculate_loss(batch), wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_a_sample_of_the_catalogue_learns(toy):
+    settings = toy(**STILL, epochs=60, eval_step=60, finetune_negatives=10, pretrain_epochs=20, sequence_epochs=20)
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings)
+    assert result["trainer"].model.core.negatives == 10
+    assert result["test_result"]["recall@5"] == 1.0
+
+
 def test_bpr_learns(toy):
-    settings = toy(**BPR, **STILL, epochs=30, eval_step=30, learning_rate=0.003, train_batch_size=32,
-                   pretrain_epochs=20, sequence_epochs=20)  # fmt: skip
+    settings = toy(
+        **BPR,
+        **STILL,
+        epochs=30,
+        eval_step=30,
+        learning_rate=0.003,
+        train_batch_size=32,
+        pretrain_epochs=20,
+        sequence_epochs=20,
+    )
     result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings)
     losses = list(result["trainer"].train_loss_dict.values())
     assert losses[-1] < losses[0] / 3
