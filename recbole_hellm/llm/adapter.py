@@ -1,4 +1,4 @@
-"""Where a decoder keeps the four things the prefix and the item slots need."""
+"""Where a decoder keeps what the prefix, the item slots and the reading of few positions need."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class BackboneAdapter(Protocol):
 
     def value_projection(self, layer: nn.Module) -> nn.Module:
         """Return the linear map from hidden states to values."""
+        ...
+
+    def feed_forward(self, layer: nn.Module) -> nn.Module | None:
+        """Return the part of a layer that looks at one position at a time, ``None`` if there is no such module."""
         ...
 
     def keys(self, layer: nn.Module, projected: Tensor) -> Tensor:
@@ -54,6 +58,11 @@ class LlamaAdapter:
     def value_projection(self, layer: nn.Module) -> nn.Module:
         """Return ``v_proj``."""
         return layer.self_attn.v_proj  # type: ignore[union-attr, return-value]
+
+    def feed_forward(self, layer: nn.Module) -> nn.Module | None:
+        """Return ``mlp``; not where it chooses experts by position and may return more than states."""
+        part = getattr(layer, "mlp", None)
+        return part if hasattr(part, "down_proj") else None
 
     def keys(self, layer: nn.Module, projected: Tensor) -> Tensor:
         """Return the layer's keys, normalised where the family normalises them, without rotation."""

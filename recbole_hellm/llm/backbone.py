@@ -14,6 +14,7 @@ from recbole_hellm import registry
 from recbole_hellm.errors import ConfigError, nearest
 from recbole_hellm.llm.adapter import BackboneAdapter, LlamaAdapter
 from recbole_hellm.llm.graph_prefix import PrefixStates
+from recbole_hellm.llm.some_positions import only_at
 
 
 class Backbone(nn.Module):
@@ -102,7 +103,11 @@ class Backbone(nn.Module):
         return cache
 
     def forward(
-        self, embeddings: Tensor, mask: Tensor, prefix: tuple[PrefixStates, PrefixStates] | None = None
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        prefix: tuple[PrefixStates, PrefixStates] | None = None,
+        read: Tensor | None = None,
     ) -> Tensor:
         """Return the hidden states after the final norm.
 
@@ -110,9 +115,11 @@ class Backbone(nn.Module):
             embeddings: Input vectors, shape ``[B, T, D]``.
             mask: True for real tokens, shape ``[B, T]``; the first token of a row must be real.
             prefix: States for keys and values of B histories; every real token sees them.
+            read: True for the tokens whose states will be read, shape ``[B, T]``; ``None``: all.
 
         Returns:
-            Shape ``[B, T, D]``; rows of padding are meaningless. Positions count real tokens only and start at P.
+            Shape ``[B, T, D]``; what is padding or not read is meaningless. Positions count real tokens only and start
+            at P.
         """
         positions = (mask.long().cumsum(1) - 1).clamp(min=0)
         cache, attend = None, mask.long()
@@ -121,14 +128,22 @@ class Backbone(nn.Module):
             length = prefix[0].length
             attend = torch.cat([attend.new_ones(attend.size(0), length), attend], dim=1)
             positions = positions + length
-        output = self.model(
-            inputs_embeds=embeddings,
-            attention_mask=attend,
-            position_ids=positions,
-            use_cache=cache is not None,
-            **{self._cache_name: cache},
-        )
+        with only_at(self._last_feed_forward, read):
+            output = self.model(
+                inputs_embeds=embeddings,
+                attention_mask=attend,
+                position_ids=positions,
+                use_cache=cache is not None,
+                **{self._cache_name: cache},
+            )
         return output.last_hidden_state
+
+    @property
+    def _last_feed_forward(self) -> nn.Module | None:
+        # Gradient checkpointing runs the layer again outside of the forward pass.
+        if not self.n_layers or getattr(self.model, "is_gradient_checkpointing", False):
+            return None
+        return self.adapter.feed_forward(self.adapter.layers(self.model)[-1])
 
     def add_lora(self, r: int, alpha: int, dropout: float, targets: Sequence[str]) -> None:
         """Put trainable low-rank updates on the named modules, through PEFT.

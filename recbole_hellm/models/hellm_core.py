@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recbole_hellm.llm.backbone import Backbone
 from recbole_hellm.llm.graph_prefix import GraphPrefix
@@ -69,16 +70,20 @@ class HeLLMCore(nn.Module):
             parts.insert(0, self.graph_vectors[item_seq])
         return self.item_tokens(self.dropout(torch.cat(parts, dim=-1)))
 
-    def hidden(self, item_seq: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, item_seq: Tensor, mask: Tensor, context: Tensor | None = None, read: Tensor | None = None
+    ) -> Tensor:
         """Run the language model over prompt and slots; without one, average the slots up to each of them.
 
         Args:
             item_seq: Item ids, shape ``[B, L]``.
             mask: True where there is an item, shape ``[B, L]``; on whichever side the padding stands.
             context: True for the items whose graph vectors make up the prefix, shape ``[B, L]``; default ``mask``.
+            read: True where a state will be read, shape ``[B, L + after]``; default everywhere.
 
         Returns:
-            Hidden states of the slots and of the prompt after them, float32, shape ``[B, L + after, D]``.
+            Hidden states of the slots and of the prompt after them, float32, shape ``[B, L + after, D]``; meaningless
+            where they are not read.
         """
         if self.backbone is None:
             return running_mean(self.slots(item_seq).float(), mask)
@@ -92,19 +97,22 @@ class HeLLMCore(nn.Module):
             if self.prefix is not None:
                 seen = mask if context is None else context
                 prefix = self.prefix(self.graph_vectors[item_seq] * seen.unsqueeze(-1))
-            states = self.backbone(torch.cat([before, slots, after], dim=1), torch.cat(real, dim=1), prefix)
+            if read is not None:
+                read = functional.pad(read, (before.size(1), 0))
+            states = self.backbone(torch.cat([before, slots, after], dim=1), torch.cat(real, dim=1), prefix, read)
         return states[:, before.size(1) :].float()
 
     def last_hidden(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """Return the state that predicts the next item, shape ``[B, D]``: of the last token after the slots, or, where
         the prompt ends with them, of the last item's slot.
         """  # noqa: D205
-        states = self.hidden(item_seq, mask)
         if self.after.numel():
-            return self.dropout(states[:, -1])
-        positions = torch.arange(item_seq.size(1), device=item_seq.device)
-        last = torch.where(mask, positions, -1).amax(1).clamp(min=0)
-        return self.dropout(states[torch.arange(len(states), device=states.device), last])
+            last = torch.full_like(item_seq[:, 0], item_seq.size(1) + self.after.numel() - 1)
+        else:
+            positions = torch.arange(item_seq.size(1), device=item_seq.device)
+            last = torch.where(mask, positions, -1).amax(1).clamp(min=0)
+        read = functional.one_hot(last, item_seq.size(1) + self.after.numel()).bool()
+        return self.dropout(self.hidden(item_seq, mask, read=read)[read])
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """Return the logits of the next item, shape ``[B, n_items]``."""
@@ -131,7 +139,8 @@ class HeLLMCore(nn.Module):
         positions = torch.arange(item_seq.size(1), device=item_seq.device)
         context = positions < context_len.unsqueeze(1)
         scored = mask & (positions >= context_len.unsqueeze(1) - 1)
-        states = self.dropout(self.hidden(item_seq, mask, context)[scored])
+        read = functional.pad(scored, (0, self.after.numel()))
+        states = self.dropout(self.hidden(item_seq, mask, context, read)[read])
         return self.loss(states, targets[scored], label_smoothing)
 
     def loss(self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
