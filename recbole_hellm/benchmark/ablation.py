@@ -98,9 +98,9 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "fusion": Part("without fusion", "The scores are the language model's alone.", {"fusion": "off"}),
         "fusion_llm": Part(
             "fusion without the model",
-            "Counts, feature neighbours and the weight of a repeat, chosen as ever; the language model has no say.",
+            "Counts, cosines and the weight of a repeat, chosen as ever; the language model has no say.",
             # No training reaches these scores, so one epoch gives what twenty would.
-            {"fusion_parts": ["transitions", "neighbours", "repeat"], "epochs": 1},
+            {"fusion_parts": ["transitions", "neighbours", "graph", "repeat"], "epochs": 1, "eval_step": 1},
         ),
     }
 )
@@ -202,29 +202,37 @@ def _reason_to_leave_out(full: Mapping[str, Any], part: Part, made: Mapping[str,
 
 def _made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what settings make of the model, by what reaches the scores: two that are equal make equal models."""
-    graph, features = GraphSpec.from_config(settings), FeatureSpec.from_config(settings)
-    fusion = FusionSpec.from_config(settings)
-    fused = {
+    fusion, features = FusionSpec.from_config(settings), FeatureSpec.from_config(settings)
+    llm = not fusion.learned or fusion.has("llm")
+    prefix = PrefixSpec.from_config(settings)
+    in_slots = llm and FinetuneSpec.from_config(settings).graph_vectors
+    in_prefix = llm and prefix.len > 0 and prefix.graph
+    return {
         "fusion": {part for part in fusion.fusion_parts if part != "neighbours"} if fusion.learned else None,
         "neighbours": features.item_features if fusion.has("neighbours") else (),
+        "graph vectors": (in_slots, in_prefix),
+        **_stage_1_of(settings, used=in_slots or in_prefix or fusion.has("graph")),
+        **(_language_model_of(settings) if llm else {}),
     }
-    if fusion.learned and not fusion.has("llm"):
-        return fused
-    llm, prefix = BackboneSpec.from_config(settings), PrefixSpec.from_config(settings)
-    in_slots = FinetuneSpec.from_config(settings).graph_vectors
-    in_prefix = prefix.len > 0 and prefix.graph
-    used = in_slots or in_prefix
+
+
+def _stage_1_of(settings: Mapping[str, Any], used: bool) -> dict[str, Any]:
+    graph, features = GraphSpec.from_config(settings), FeatureSpec.from_config(settings)
     users = used and graph.user_hypergraph
     modalities = features.item_features if used and graph.item_hypergraph else ()
     return {
-        **fused,
-        "graph vectors": (in_slots, in_prefix),
         "user hypergraph": users,
         # what the features say reaches an item by propagation alone
         "item hypergraph": modalities if graph.item_layers else bool(modalities),
         "contrast": (graph.alpha_user if users else 0.0, graph.alpha_item if modalities else 0.0),
+    }
+
+
+def _language_model_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    llm = BackboneSpec.from_config(settings)
+    return {
         "sequence vectors": SequenceSpec.from_config(settings).vectors,
-        "prefix": prefix.len,
+        "prefix": PrefixSpec.from_config(settings).len,
         "LoRA": LoraSpec.from_config(settings).r,
         "language model": (llm.layers, llm.layers != 0 and llm.pretrained),
     }

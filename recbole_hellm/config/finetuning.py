@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from recbole_hellm.config.schema import Spec
 from recbole_hellm.errors import ConfigError, nearest
 
-FUSION_PARTS = ("llm", "transitions", "neighbours", "repeat")
+FUSION_PARTS = ("llm", "transitions", "neighbours", "graph", "repeat")
 """What the scores can be made of."""
 
 
@@ -20,7 +20,7 @@ class BackboneSpec(Spec):
 
     path: str = "smollm2-135m"
     """``smollm2-135m`` (built in), or the folder or name of any Hugging Face decoder."""
-    layers: int = 4
+    layers: int = 2
     """Keep the first n layers; -1: all. A cut model is a warm start, no language model any more. With 0 the item head
     reads the mean of the item slots. They are as wide as the model and, with ``finetune_slot_norm``, of root mean
     square 1, what a decoder's last norm gives (the scale of its embeddings matters to its layers alone)."""
@@ -143,9 +143,10 @@ class FusionSpec(Spec):
     model's scores as they are."""
     fusion_parts: tuple[str, ...] = FUSION_PARTS
     """``llm``; ``transitions``: counts by the settings ``transition_*``; ``neighbours``: cosines with the history, a
-    part for each of ``item_features``; ``repeat``: items of the history get a bonus or a penalty."""
+    part for each of ``item_features``; ``graph``: the same by the item vectors of stage 1; ``repeat``: items of the
+    history get a bonus or a penalty."""
     fusion_decay: float = 0.6
-    """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours``."""
+    """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours`` and ``graph``."""
     fusion_users: int = 4096
     """Validation histories the weights are chosen on, evenly spread, at most."""
 
@@ -160,7 +161,7 @@ class FusionSpec(Spec):
             len(set(self.fusion_parts)) == len(self.fusion_parts), "fusion_parts", "a list of parts, each once"
         )
         some = bool({*self.fusion_parts} - {"repeat"})
-        self.require(some, "fusion_parts", "a list with 'llm', 'transitions' or 'neighbours'")
+        self.require(some, "fusion_parts", "a list with 'llm', 'transitions', 'neighbours' or 'graph'")
         self.require(0 < self.fusion_decay <= 1, "fusion_decay", "in (0, 1]")
         self.require(self.fusion_users > 0, "fusion_users", "positive")
 

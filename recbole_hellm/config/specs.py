@@ -170,13 +170,12 @@ def check_together(settings: Mapping[str, Any]) -> None:
 def _check_fusion(settings: Mapping[str, Any]) -> None:
     """Refuse a sum of nothing."""
     fusion = FusionSpec.from_config(settings)
-    nothing = (
-        not {"llm", "transitions"} & {*fusion.fusion_parts} and not FeatureSpec.from_config(settings).item_features
-    )
+    alone = {"llm", "transitions", "graph"} & {*fusion.fusion_parts}
+    nothing = not alone and not FeatureSpec.from_config(settings).item_features
     if fusion.learned and nothing:
         raise ConfigError(
             f"setting 'fusion_parts' = {list(fusion.fusion_parts)} needs 'item_features', got none: nothing is left to "
-            "sum; add llm or transitions, name a feature, or set fusion=off"
+            "sum; add llm, transitions or graph, name a feature, or set fusion=off"
         )
 
 

@@ -61,11 +61,13 @@ class FusedScoring(StagedRecommender):
         self.fusion = ScoreFusion(parts, modalities, counts, self.n_items, decay)
         if self.fusion.modalities:
             self.needs = ("features", *self.needs)
+        if "graph" in self.fusion.cosines and "graph" not in self.needs:
+            self.needs = (*self.needs, "graph")
 
     def attach_fusion(self, results: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take the item features of the stage ``features``."""
-        if self.fusion is not None and self.fusion.modalities:
-            self.fusion.attach(results["features"])
+        """Take the item vectors of the stages ``features`` and ``graph``."""
+        if self.fusion is not None and self.fusion.cosines:
+            self.fusion.attach(results.get("features", {}), results.get("graph", {}).get("item"))
 
     def fusion_departures(self) -> Iterator[tuple[bool, str]]:
         """Yield how the fusion departs from a paper that has none."""

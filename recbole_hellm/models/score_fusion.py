@@ -28,13 +28,14 @@ class ScoreFusion(nn.Module):
 
     Parts, each ``[B, I]``: ``llm``, the language model's logits (its log-probabilities but for a constant of the
     history, which changes no ranking); ``transitions``, the counts of :class:`Transitions`; ``neighbours <modality>``,
-    the mean cosine with the items of the history, newer ones counting more; ``repeat``, 1 for items of the history.
+    the mean cosine with the items of the history, newer ones counting more; ``graph``, the same by the item vectors of
+    stage 1; ``repeat``, 1 for items of the history.
 
-    A checkpoint holds the weights, what they were worth, and the feature vectors (float16, which scoring uses from the
-    start, so that it scores as before to the bit). The counts follow from the training data.
+    A checkpoint holds the weights, what they were worth, and the vectors (float16, which scoring uses from the start,
+    so that it scores as before to the bit). The counts follow from the training data.
 
     Args:
-        names: Parts, of ``llm``, ``transitions``, ``neighbours``, ``repeat``.
+        names: Parts, of ``llm``, ``transitions``, ``neighbours``, ``graph``, ``repeat``.
         modalities: Item features, each a part of its own in the place of ``neighbours``.
         transitions: Fitted counts; needed for ``transitions``.
         n_items: I, the padding item 0 included.
@@ -42,6 +43,8 @@ class ScoreFusion(nn.Module):
 
     Attributes:
         parts: The parts in order.
+        modalities: Item features that have a part.
+        cosines: The parts that are mean cosines with the history.
         weights: By part, shape ``[F]``; the first part alone until they are chosen.
         worth: Validation cases the weights were chosen on, NDCG of the first part alone, and with the weights.
     """
@@ -63,21 +66,30 @@ class ScoreFusion(nn.Module):
             "llm": ["llm"],
             "transitions": ["transitions"],
             "neighbours": [f"neighbours {name}" for name in self.modalities],
+            "graph": ["graph"],
             "repeat": ["repeat"],
         }
         self.parts = tuple(part for kind, parts in kinds.items() if kind in names for part in parts)
+        self.cosines = tuple(part for part in self.parts if part in {*kinds["neighbours"], "graph"})
         self.transitions, self.n_items, self.decay = transitions, n_items, decay
         self.register_buffer("weights", torch.eye(len(self.parts))[0])
         self.register_buffer("worth", torch.zeros(3))
-        for index in range(len(self.modalities)):
+        for index in range(len(self.cosines)):
             self.register_buffer(f"vectors_{index}", torch.zeros(n_items, 0, dtype=torch.float16))
             # The processor multiplies float32, and converting every batch would take longer than the product.
             self.register_buffer(f"rows_{index}", torch.zeros(n_items, 0), persistent=False)
 
-    def attach(self, features: Mapping[str, Tensor]) -> None:
-        """Take the feature vectors ``[I, D]`` by modality; rows of zeros have no part in it."""
-        for index, modality in enumerate(self.modalities):
-            self._set(index, unit_rows(features[modality]).half().to(self.weights.device))
+    def attach(self, features: Mapping[str, Tensor], graph: Tensor | None = None) -> None:
+        """Take the vectors ``[I, D]`` of the items; rows of zeros have no part in it.
+
+        Args:
+            features: By modality.
+            graph: Of stage 1, for the part ``graph``.
+        """
+        for index, part in enumerate(self.cosines):
+            vectors = graph if part == "graph" else features[part.removeprefix("neighbours ")]
+            assert vectors is not None
+            self._set(index, unit_rows(vectors).half().to(self.weights.device))
 
     def _set(self, index: int, vectors: Tensor) -> None:
         setattr(self, f"vectors_{index}", vectors)
@@ -85,15 +97,15 @@ class ScoreFusion(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # How wide the vectors are is known from the features, or, where no stage has run, from the checkpoint alone.
-        for index in range(len(self.modalities)):
+        for index in range(len(self.cosines)):
             stored = state_dict.get(f"{prefix}vectors_{index}")
             if stored is not None and stored.size(0) == self.n_items:
                 self._set(index, stored.to(self.weights.device, torch.float16, copy=True))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def vectors(self, modality: str) -> Tensor:
-        """Return the unit vectors of a modality, float32 ``[I, D]``, rounded to float16."""
-        rows = getattr(self, f"rows_{self.modalities.index(modality)}")
+    def vectors(self, part: str) -> Tensor:
+        """Return the unit vectors of one of the ``cosines``, float32 ``[I, D]``, rounded to float16."""
+        rows = getattr(self, f"rows_{self.cosines.index(part)}")
         assert isinstance(rows, Tensor)
         return rows
 
@@ -116,10 +128,7 @@ class ScoreFusion(nn.Module):
             if self.transitions.spec.popularity_penalty:
                 scores += weight * torch.from_numpy(self.transitions.offset).to(scores.device)
             return scores
-        return add_neighbours(scores, item_seq, self._rows(part), self.decay, weight)
-
-    def _rows(self, part: str) -> Tensor:
-        return self.vectors(part.removeprefix("neighbours "))
+        return add_neighbours(scores, item_seq, self.vectors(part), self.decay, weight)
 
     def forward(self, logits: Tensor | None, item_seq: Tensor) -> Tensor:
         """Return the fused scores ``[B, I]``, made in ``logits`` where there are any; column 0 has ``-inf``.
@@ -159,7 +168,7 @@ class ScoreFusion(nn.Module):
             chosen = items.cpu().numpy().copy()  # scipy refuses an index whose memory is torch's
             mixed = self.transitions.mix(item_seq, (item_seq > 0).sum(1))[np.arange(len(chosen)), chosen]
             return torch.from_numpy(np.asarray(mixed).ravel() + self.transitions.offset[chosen]).to(items.device)
-        rows = self._rows(part)
+        rows = self.vectors(part)
         return (profiles(item_seq, rows, self.decay) * rows[items]).sum(1)
 
     def _zeros(self, item_seq: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from recbole_hellm.report import metrics_table
 from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.testing.building import build, scores
 
-WEIGHTS = [1.0, 0.5, 2.0, 0.7, -3.0]
+WEIGHTS = [1.0, 0.5, 2.0, 0.7, 0.4, -3.0]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_the_result_file_holds_both_and_the_weights(toy, caplog):
     assert set(alone) == set(result["test_result"])
     assert alone != result["test_result"]
     assert set(written["fusion"]["weights"]) == {
-        "llm", "transitions", "neighbours text", "neighbours image", "repeat"
+        "llm", "transitions", "neighbours text", "neighbours image", "graph", "repeat"
     }  # fmt: skip
     chosen = written["fusion"]["chosen_on"]
     assert (chosen["split"], chosen["histories"]) == ("valid", 40)
@@ -105,6 +105,7 @@ def test_a_refit_keeps_the_weights(toy):
     "changes",
     [
         {"fusion_parts": ["transitions", "neighbours", "repeat"]},
+        {"fusion_parts": ["graph"], "prefix_graph": False, "finetune_graph_vectors": False},
         {"fusion_parts": ["llm", "repeat"]},
         {"item_features": []},
         {"finetune_targets": "last", "loss_type": "BPR"},
@@ -123,7 +124,7 @@ def test_it_runs_under(changes, toy):
 
 
 def test_without_the_model_its_training_does_not_matter(toy):
-    parts = ["transitions", "neighbours", "repeat"]
+    parts = ["transitions", "neighbours", "graph", "repeat"]
     rates = (0.01, 0.03)
     one, two = (
         run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(fusion_parts=parts, epochs=1, learning_rate=rate))

@@ -85,7 +85,9 @@ def test_held_out_events_reach_nothing_trained(model, changes, n_stages, toy, tm
     assert list(one.trainer.train_loss_dict.values()) == list(two.trainer.train_loss_dict.values())
 
 
-@pytest.mark.parametrize("parts", [["llm", "transitions", "neighbours", "repeat"], ["llm", "neighbours", "repeat"]])
+@pytest.mark.parametrize(
+    "parts", [["llm", "transitions", "neighbours", "graph", "repeat"], ["llm", "neighbours", "graph", "repeat"]]
+)
 def test_a_test_event_reaches_nothing_chosen_on_validation(parts, toy, tmp_path):
     write_checkerboard(tmp_path / "a")
     assert rewrite(tmp_path / "b", lambda user, step, item: other(item) if step == LENGTH - 1 else item) == 40

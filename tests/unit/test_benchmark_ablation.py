@@ -27,7 +27,7 @@ WHOLE = {
     "LoRA": True,
     "layers": 2,
     "weights": "of the file",
-    "fusion": {"llm", "transitions", "neighbours text", "neighbours image", "repeat"},
+    "fusion": {"llm", "transitions", "neighbours text", "neighbours image", "graph", "repeat"},
 }
 """What there is on the toy data set, and below what differs without each part."""
 WITHOUT = {
@@ -207,7 +207,7 @@ def test_a_feature_file_stays_with_its_feature():
         ),
         (
             {"fusion_parts": ["transitions", "neighbours", "repeat"]},
-            {*EVERY} - {"text", "image", "fusion"},
+            {*EVERY} - {"text", "image", "fusion", "fusion_llm"},
             "it is off already",
         ),
         ({"graph_alpha_user": 0, "graph_alpha_item": 0.0}, {"contrast"}, "it is off already"),
@@ -223,7 +223,11 @@ def test_a_feature_file_stays_with_its_feature():
             "it is off already",
         ),
         (
-            {"finetune_graph_vectors": False, "prefix_graph": False},
+            {
+                "finetune_graph_vectors": False,
+                "prefix_graph": False,
+                "fusion_parts": ["llm", "transitions", "neighbours", "repeat"],
+            },
             {"user_hypergraph", "item_hypergraph", "contrast", "prefix_graph", "graph_vectors", "sequence_vectors"},
             "it is off already",
         ),
@@ -272,7 +276,7 @@ def test_parts_change_settings_that_exist_and_are_off_by_them_alone(run):
     known = {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118
     assert len(PARTS) == 12
     for part in PARTS.values():
-        assert set(part.settings) <= known | {"epochs"}
+        assert set(part.settings) <= known | {"epochs", "eval_step"}
         assert part.what.endswith(".")
     paper = run(prompt_template="alpaca", finetune_targets="last", llm_gradient_checkpointing=True, prefix_len=0)
     assert "without language model" in {entry.label for entry in plan(CHECKERBOARD, settings=paper).entries}

@@ -13,7 +13,7 @@ from recbole_hellm.views import TrainView
 
 N_ITEMS = 6
 HISTORIES = torch.tensor([[1, 2, 0], [3, 0, 0], [4, 1, 4]])
-ALL = ("llm", "transitions", "neighbours", "repeat")
+ALL = ("llm", "transitions", "neighbours", "graph", "repeat")
 
 
 def transitions(penalty=0.0):
@@ -26,7 +26,8 @@ def transitions(penalty=0.0):
 def fusion(names=ALL, penalty=0.0, weights=None):
     made = ScoreFusion(names, ["text", "image"], transitions(penalty), N_ITEMS, 0.6)
     drawn = torch.Generator().manual_seed(0)
-    made.attach({"text": torch.randn(N_ITEMS, 4, generator=drawn), "image": torch.randn(N_ITEMS, 3, generator=drawn)})
+    features = {"text": torch.randn(N_ITEMS, 4, generator=drawn), "image": torch.randn(N_ITEMS, 3, generator=drawn)}
+    made.attach(features, torch.randn(N_ITEMS, 5, generator=drawn))
     if weights is not None:
         made.weights.copy_(torch.tensor(weights))
     return made
@@ -39,7 +40,7 @@ def logits():
 
 def test_the_parts_and_where_they_start(logits):
     made = fusion()
-    assert made.parts == ("llm", "transitions", "neighbours text", "neighbours image", "repeat")
+    assert made.parts == ("llm", "transitions", "neighbours text", "neighbours image", "graph", "repeat")
     assert made.used() == {**dict.fromkeys(made.parts, 0.0), "llm": 1.0}
     scores = made(logits.clone(), HISTORIES)
     assert torch.equal(scores[:, 1:], logits[:, 1:])
@@ -48,7 +49,7 @@ def test_the_parts_and_where_they_start(logits):
 
 def test_transitions_by_hand():
     # neighbours only: 1 -> 2 once, 2 -> 3 twice; 5 items, tau 5: log(1 + count)
-    made = fusion(weights=[0.0, 2.0, 0.0, 0.0, 0.0])
+    made = fusion(weights=[0.0, 2.0, 0.0, 0.0, 0.0, 0.0])
     assert not made.uses_llm
     scores = made(None, HISTORIES)
     want = torch.zeros(3, N_ITEMS)
@@ -58,7 +59,7 @@ def test_transitions_by_hand():
 
 
 def test_all_parts_are_a_dense_sum(logits):
-    weights = [0.5, 1.5, 2.0, 0.25, -3.0]
+    weights = [0.5, 1.5, 2.0, 0.25, 0.75, -3.0]
     made = fusion(penalty=0.1, weights=weights)
     parts = [logits]
     table = made.transitions
@@ -67,8 +68,8 @@ def test_all_parts_are_a_dense_sum(logits):
     age = torch.tensor([[1, 0, -1], [0, -1, -1], [2, 1, 0]])
     recent = torch.where(age >= 0, 0.6 ** age.float(), 0.0)
     recent = recent / recent.sum(1, keepdim=True)
-    for modality in ("text", "image"):
-        rows = made.vectors(modality)
+    for part in ("neighbours text", "neighbours image", "graph"):
+        rows = made.vectors(part)
         torch.testing.assert_close(rows[1:].norm(dim=1), torch.ones(N_ITEMS - 1), atol=1e-3, rtol=0)
         parts.append((rows[HISTORIES] * recent.unsqueeze(-1)).sum(1) @ rows.T)
     seen = torch.zeros(3, N_ITEMS)
@@ -84,8 +85,16 @@ def test_all_parts_are_a_dense_sum(logits):
         torch.testing.assert_close(single, scores[:, item], atol=1e-6, rtol=1e-5)
 
 
+def test_a_part_without_features_needs_only_its_own_vectors():
+    made = ScoreFusion(("graph", "repeat"), ["text"], None, N_ITEMS, 0.6)
+    made.attach({}, torch.eye(N_ITEMS))
+    scores = made(None, torch.tensor([[1, 0], [2, 3]]))
+    assert made.parts == ("graph", "repeat")
+    torch.testing.assert_close(scores[:, 1:], torch.tensor([[1.0, 0, 0, 0, 0], [0, 0.6 / 1.6, 1 / 1.6, 0, 0]]))
+
+
 def test_padding_and_company_change_no_score(logits):
-    made = fusion(weights=[1.0, 1.0, 1.0, 1.0, -1.0])
+    made = fusion(weights=[1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
     whole = made(logits.clone(), HISTORIES)
     wide = made(logits.clone(), torch.nn.functional.pad(HISTORIES, (0, 4)))
     torch.testing.assert_close(wide, whole)
@@ -95,12 +104,13 @@ def test_padding_and_company_change_no_score(logits):
 
 
 def test_a_new_object_scores_as_the_stored_state_to_the_bit(logits):
-    made = fusion(weights=[1.0, 0.5, 2.0, 1.0, -1.0])
+    made = fusion(weights=[1.0, 0.5, 2.0, 1.0, 0.7, -1.0])
     made.worth.copy_(torch.tensor([7.0, 0.1, 0.2]))
     state = made.state_dict()
     assert {name: tensor.dtype for name, tensor in state.items() if "vectors" in name} == {
         "vectors_0": torch.float16,
         "vectors_1": torch.float16,
+        "vectors_2": torch.float16,
     }
     new = ScoreFusion(ALL, ["text", "image"], transitions(), N_ITEMS, 0.6)
     new.load_state_dict(state)
@@ -171,7 +181,10 @@ def test_nothing_to_choose_on_leaves_the_first_part_alone():
     [
         ({"fusion_parts": ["llm", "transition"]}, r"unknown part 'transition' \(did you mean 'transitions'\?\)"),
         ({"fusion_parts": ["llm", "llm"]}, "'fusion_parts' must be a list of parts, each once"),
-        ({"fusion_parts": ["repeat"]}, "'fusion_parts' must be a list with 'llm', 'transitions' or 'neighbours'"),
+        (
+            {"fusion_parts": ["repeat"]},
+            "'fusion_parts' must be a list with 'llm', 'transitions', 'neighbours' or 'graph'",
+        ),
         ({"fusion_decay": 0.0}, r"'fusion_decay' must be in \(0, 1\]"),
         ({"fusion_users": 0}, "'fusion_users' must be positive"),
         ({"fusion": "learnd"}, r"'fusion' must be one of 'learned', 'off', got 'learnd' \(did you mean 'learned'\?\)"),

@@ -65,7 +65,8 @@ def test_states_and_gradients_of_what_is_read_are_the_same(backbone):
     whole, whole_gradients = read_of(backbone, inputs, read, None)
     some, some_gradients = read_of(backbone, inputs, read, read)
     torch.testing.assert_close(some, whole)
-    assert whole_gradients.keys() == some_gradients.keys() and len(whole_gradients) == 8
+    assert whole_gradients.keys() == some_gradients.keys()
+    assert len(whole_gradients) == 8
     for name, gradient in whole_gradients.items():
         torch.testing.assert_close(some_gradients[name], gradient, msg=name)
 
