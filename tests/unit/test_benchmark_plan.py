@@ -220,12 +220,13 @@ def test_every_shipped_plan_is_one_the_settings_allow(tmp_path):
     assert {path.stem for path in SHIPPED} >= {"beauty", "quick", "sports", "toys"}
     for path in SHIPPED:
         made = load_plan(path, Changes(settings={"data_path": str(tmp_path)}))
-        assert len(made.entries) >= 4
+        results = path.stem.startswith("results-")  # few rows, many seeds; docs/results.md has those of others
+        assert len(made.entries) >= (3 if results else 4)
         assert {"TransitionCounts", "HeLLM"} <= {entry.label for entry in made.entries}
         if made.datasets != ("ml-100k",):  # that one comes with RecBole and would be prepared
             with pytest.raises(DataError, match=f"recbole-hellm prepare {made.datasets[0]}"):
                 check_plan(made)
-            assert len(made.header()["reported"]) >= 2
+            assert results or len(made.header()["reported"]) >= 2
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):

@@ -1,0 +1,169 @@
+"""The tables of ``docs/results.md`` and ``docs/results.json`` from results files of ``recbole-hellm compare``.
+
+``python -m benchmarks.results_page results/results-toys.jsonl ...``: a file per data set and protocol.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.table import write_between
+from recbole_hellm.artifacts import write_atomically
+from recbole_hellm.benchmark.comparison import Comparison, Row
+from recbole_hellm.benchmark.lines import load_lines
+from recbole_hellm.benchmark.significance import PairedResult
+from recbole_hellm.benchmark.stored import load_cells
+from recbole_hellm.benchmark.summary import compare
+
+RECALL, NDCG = "recall@10", "ndcg@10"
+OURS, WITHOUT = "HeLLM", "HeLLM without the language model"
+RARE = 5
+"""Targets with fewer training events than this are the rare ones."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One results file of one data set under one protocol."""
+
+    comparison: Comparison
+    rare: Mapping[str, tuple[int, float]]
+    """By label: number of users whose target is rare, and Recall@10 over them, a mean over seeds."""
+    path: Path
+
+    @property
+    def dataset(self) -> str:
+        """Return the data set."""
+        return self.comparison.rows[0].dataset
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Return the switches that all rows have in common."""
+        return self.comparison.rows[0].protocol
+
+    def row(self, label: str) -> Row:
+        """Return the row of a label."""
+        return next(row for row in self.comparison.rows if row.label == label)
+
+    def test(self, other: str) -> PairedResult:
+        """Return HeLLM against another row, NDCG@10."""
+        return next(test for test in self.comparison.tests[self.dataset, NDCG] if test.other == other)
+
+
+def load(path: Path) -> Measured:
+    """Read a results file; its users files lie beside it."""
+    header, lines = load_lines(path)
+    comparison = compare(lines, header, path.parent, metric=NDCG, against=OURS)
+    rare: dict[str, list[tuple[int, float]]] = {}
+    for cell in load_cells([line for line in lines if line["status"] == "ok"], path.parent, (RECALL,)):
+        few = cell.users["popularity"].to_numpy() < RARE
+        rare.setdefault(cell.line["label"], []).append((int(few.sum()), float(cell.vectors[RECALL][few].mean())))
+    means = {label: (values[0][0], float(np.mean([value for _, value in values]))) for label, values in rare.items()}
+    return Measured(comparison, means, path)
+
+
+def entry(found: Measured) -> dict[str, Any]:
+    """Return what ``docs/results.json`` says of a data set."""
+    ours = found.row(OURS)
+    baselines = [row for row in found.comparison.rows if row.model != OURS]
+    best = max(baselines, key=lambda row: row.valid_mean[NDCG])  # on validation: test chooses nothing
+    test, alone = found.test(best.label), found.test(WITHOUT)
+    line = ours.cells[0]
+    return {
+        RECALL: ours.mean[RECALL],
+        NDCG: ours.mean[NDCG],
+        f"{RECALL}_sd": _or_none(ours.std[RECALL]),
+        f"{NDCG}_sd": _or_none(ours.std[NDCG]),
+        "n_seeds": len(ours.seeds),
+        "protocol": dict(ours.protocol),
+        "minutes": ours.cost.seconds / 60,
+        "command": f"recbole-hellm compare --plan {found.comparison.name}",
+        "commit": line["commit"],
+        "data_fingerprint": line["data"]["fingerprint"],
+        "best_baseline": best.label,
+        f"best_baseline_{RECALL}": best.mean[RECALL],
+        f"best_baseline_{NDCG}": best.mean[NDCG],
+        "p_value": max(test.holm_wilcoxon, test.holm_permutation),
+        "without_language_model": {
+            RECALL: found.row(WITHOUT).mean[RECALL],
+            NDCG: found.row(WITHOUT).mean[NDCG],
+            "p_value": max(alone.holm_wilcoxon, alone.holm_permutation),
+        },
+    }
+
+
+def main_table(found: Sequence[Measured]) -> str:
+    """Return the table of one protocol as markdown."""
+    lines = [
+        "| data | model | R@10 | N@10 | N@10, untied users | R@10, rare targets | valid N@10 | seeds | minutes | p |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        for row in one.comparison.rows:
+            untied = f"{row.untied[NDCG]:.4f}" if row.untied else "-"
+            p = "" if row.label == OURS else _p(one.test(row.label))
+            lines.append(
+                f"| {one.dataset} | {row.label} | {_spread(row, RECALL)} | {_spread(row, NDCG)} | {untied} "
+                f"| {one.rare[row.label][1]:.4f} | {row.valid_mean[NDCG]:.4f} | {len(row.seeds)} "
+                f"| {row.cost.seconds / 60:.1f} | {p} |"
+            )
+    return "\n".join([*lines, "", *notes(found)])
+
+
+def notes(found: Sequence[Measured]) -> Iterator[str]:
+    """Yield a line per data set on where its rows come from."""
+    for one in found:
+        row = one.row(OURS)
+        line, tied = row.cells[0], "unknown" if row.tied_share is None else f"{row.tied_share:.0%}"
+        yield (
+            f"- {one.dataset}: {row.n_users:,} test users, {tied} of them tied, {one.rare[OURS][0]:,} with a rare target; "
+            f"seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`; data `{line['data_fingerprint'][:12]}`; "
+            f"`recbole-hellm compare --plan {one.comparison.name}`."
+        )
+
+
+def _spread(row: Row, metric: str) -> str:
+    sd = row.std[metric]
+    return f"{row.mean[metric]:.4f}" + ("" if np.isnan(sd) or len(row.seeds) < 2 else f" ± {sd:.4f}")
+
+
+def _p(test: PairedResult) -> str:
+    value = max(test.holm_wilcoxon, test.holm_permutation)
+    return "< .001" if value < 0.001 else f"{value:.3f}"
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def title(protocol: Mapping[str, Any]) -> str:
+    """Return a protocol in words, which also names its generated part."""
+    return f"history {'masked' if protocol['history_masked'] else 'kept'}, fitted on {protocol['fitted_on']}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path, help="results files of recbole-hellm compare")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of results.md and results.json")
+    options = parser.parse_args(arguments)
+    tables: dict[str, list[Measured]] = {}
+    for path in options.results:
+        found = load(path)
+        tables.setdefault(title(found.protocol), []).append(found)
+    for name, group in tables.items():
+        write_between(options.docs / "results.md", name, main_table(group))
+    main_group = tables.get("history kept, fitted on train", [])
+    document = {found.dataset: entry(found) for found in main_group}
+    if document:
+        write_atomically(options.docs / "results.json", json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
