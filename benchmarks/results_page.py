@@ -122,9 +122,9 @@ def notes(found: Sequence[Measured]) -> Iterator[str]:
         row = one.row(OURS)
         line, tied = row.cells[0], "unknown" if row.tied_share is None else f"{row.tied_share:.0%}"
         yield (
-            f"- {one.dataset}: {row.n_users:,} test users, {tied} of them tied, {one.rare[OURS][0]:,} with a rare target; "
-            f"seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`; data `{line['data_fingerprint'][:12]}`; "
-            f"`recbole-hellm compare --plan {one.comparison.name}`."
+            f"- {one.dataset}: {row.n_users:,} test users, {tied} of them tied, {one.rare[OURS][0]:,} with a rare "
+            f"target; seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`; data "
+            f"`{line['data']['fingerprint'][:12]}`; `recbole-hellm compare --plan {one.comparison.name}`."
         )
 
 
