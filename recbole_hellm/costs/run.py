@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from recbole_hellm.costs.choose import Change, halves
+from recbole_hellm.costs.fusion import table_memory
 from recbole_hellm.costs.shapes import EvaluationShape, RunShape
 from recbole_hellm.costs.stages import data_cost, features_cost, graph_cost, sequence_cost
 from recbole_hellm.costs.tuning import (
@@ -30,6 +31,8 @@ def run_costs(run: RunShape) -> list[StageCost]:
     data = data_cost(run.data)
     if run.tune is not None:
         held = {**data.held, **weights_memory(run.tune, run.data.n_items)}
+        if run.fusion is not None:
+            held |= table_memory(run.fusion, run.data)
         data = replace(data, held=held)
     costs = [data]
     if run.features:

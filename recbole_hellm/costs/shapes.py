@@ -130,6 +130,24 @@ class EvaluationShape:
 
 
 @dataclass(frozen=True)
+class FusionShape:
+    """What the scores are summed from."""
+
+    widths: tuple[int, ...]
+    """Widths of the vectors whose cosines are parts."""
+    gaps: int
+    """Gaps of pairs that are counted; 0: no transition counts."""
+    parts: int
+    """All parts, the language model and repeats included."""
+    users: int
+    """Validation histories the weights are chosen on, at most."""
+
+    def pairs(self, data: DataShape) -> int:
+        """Return the entries of the count table, at most."""
+        return min(self.gaps * data.n_train, data.n_items**2)
+
+
+@dataclass(frozen=True)
 class RunShape:
     """Everything that decides what a run costs; a part that is ``None`` does not run."""
 
@@ -141,5 +159,6 @@ class RunShape:
     evaluation: EvaluationShape
     graph_is_model: bool = False
     """Whether stage 1 is the trained model itself (MMHCL)."""
+    fusion: FusionShape | None = None
     only_stages: bool = False
     """Whether the run ends after its stages: the model is built, but neither trained nor evaluated."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from recbole_hellm.costs.fusion import choice_memory, sum_work
 from recbole_hellm.costs.rows import DataShape
 from recbole_hellm.costs.shapes import DecoderShape, EvaluationShape, GraphShape, RunShape, TuneShape
 from recbole_hellm.costs.stages import (
@@ -149,6 +150,9 @@ def evaluation_cost(run: RunShape) -> StageCost:
             steps=math.ceil(tested.rows / PASS_ROWS),
             bf16=tune.bf16,
         )
+    if run.fusion is not None:
+        own["candidates the fusion's weights are chosen on"] = choice_memory(run.fusion, data)
+        work = work.plus(sum_work(run.fusion, data, tested))
     scores = float(tested.rows) * data.n_items
     work = work.plus(Work(flops=2 * scores * width, scored=scores))
     return StageCost(

@@ -11,6 +11,7 @@ from recbole_hellm.config.specs import (
     BackboneSpec,
     FeatureSpec,
     FinetuneSpec,
+    FusionSpec,
     GraphSpec,
     LoraSpec,
     PrefixSpec,
@@ -18,9 +19,18 @@ from recbole_hellm.config.specs import (
     PromptSpec,
     RunSpec,
     SequenceSpec,
+    TransitionSpec,
 )
 from recbole_hellm.costs.rows import DataShape, Lengths
-from recbole_hellm.costs.shapes import EvaluationShape, FeatureShape, GraphShape, RunShape, SequenceShape, TuneShape
+from recbole_hellm.costs.shapes import (
+    EvaluationShape,
+    FeatureShape,
+    FusionShape,
+    GraphShape,
+    RunShape,
+    SequenceShape,
+    TuneShape,
+)
 from recbole_hellm.data.inter import check_inter_file
 from recbole_hellm.errors import DataError
 from recbole_hellm.estimate.networks import decoder_shape, feature_shape, linear_widths
@@ -66,14 +76,34 @@ def _hellm_shape(config: Any, data: DataShape, evaluation: EvaluationShape) -> R
     features: tuple[FeatureShape, ...] = ()
     graph: GraphShape | None = None
     sequence: SequenceShape | None = None
-    if tune.graph_vectors or (prefix.len > 0 and prefix.graph):
+    fused = FusionSpec.from_config(settings)
+    if tune.graph_vectors or (prefix.len > 0 and prefix.graph) or fused.has("graph"):
         features = _graph_features(config)
         graph = graph_shape(settings, features, trained.epochs, trained.batch_size)
     if spec.vectors:
         sizes = (spec.embedding_size, spec.n_layers, spec.n_heads, spec.inner_size, spec.epochs, spec.batch_size)
         sequence = SequenceShape(*sizes)
     alone = RunSpec.from_config(settings).only_pretrains
-    return RunShape(data, features, graph, sequence, tune_shape(config), evaluation, only_stages=alone)
+    read = _features(config) if fused.has("neighbours") else ()
+    fusion = fusion_shape(settings, read) if fused.learned else None
+    return RunShape(
+        data, features or read, graph, sequence, tune_shape(config), evaluation, fusion=fusion, only_stages=alone
+    )
+
+
+def fusion_shape(settings: Any, features: tuple[FeatureShape, ...]) -> FusionShape:
+    """Return the sizes of the sum of scores.
+
+    Args:
+        settings: Flat settings.
+        features: Those whose cosines are parts.
+    """
+    spec = FusionSpec.from_config(settings)
+    graph = (GraphSpec.from_config(settings).embedding_size,) if spec.has("graph") else ()
+    gaps = TransitionSpec.from_config(settings).max_gap if spec.has("transitions") else 0
+    others = sum(spec.has(part) for part in ("llm", "transitions", "repeat"))
+    widths = (*(feature.width for feature in features), *graph)
+    return FusionShape(widths, gaps, len(widths) + others, spec.fusion_users)
 
 
 def data_shape(config: Any) -> DataShape:
@@ -158,9 +188,11 @@ def tune_shape(config: Any) -> TuneShape:
 
 
 def _graph_features(config: Any) -> tuple[FeatureShape, ...]:
+    return _features(config) if GraphSpec.from_config(config.final_config_dict).item_hypergraph else ()
+
+
+def _features(config: Any) -> tuple[FeatureShape, ...]:
     settings = config.final_config_dict
-    if not GraphSpec.from_config(settings).item_hypergraph:
-        return ()
     spec, folder = FeatureSpec.from_config(settings), Path(config["data_path"])
     item_file = folder / f"{config['dataset']}.item"
     return tuple(

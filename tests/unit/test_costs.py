@@ -20,12 +20,14 @@ from recbole_hellm.costs.efficiency import (
     Machine,
     seconds,
 )
+from recbole_hellm.costs.fusion import choice_memory, sum_work, table_memory
 from recbole_hellm.costs.rows import DataShape, Lengths
 from recbole_hellm.costs.run import candidates, changed, peak, run_costs
 from recbole_hellm.costs.shapes import (
     DecoderShape,
     EvaluationShape,
     FeatureShape,
+    FusionShape,
     GraphShape,
     RunShape,
     SequenceShape,
@@ -164,6 +166,23 @@ def test_evaluation_memory_by_hand():
     cost = evaluation_cost(run)
     assert cost.own == {"scores [B, I] and their ranking": 4 * 11 * 9}  # there are only four users
     assert cost.work.scored == 2 * 4 * 11  # validation and test
+
+
+def test_fusion_memory_by_hand():
+    fusion = FusionShape(widths=(3, 5), gaps=2, parts=5, users=3)
+    assert table_memory(fusion, DATA) == {
+        "vectors of the fusion": 6 * 11 * 8,
+        "transition counts": 8 * 2 * DATA.n_train,
+    }
+    assert table_memory(replace(fusion, gaps=100), DATA)["transition counts"] == 8 * 11**2
+    assert choice_memory(fusion, DATA) == 2 * 4 * 5 * 3 * 11  # the whole catalogue competes
+    assert sum_work(fusion, DATA, DATA.tested).flops == 2 * 4 * 11 * 8
+    run = RunShape(DATA, (), None, None, TUNE, EvaluationShape(rows=100, validations=3))
+    one, two = run_costs(run), run_costs(replace(run, fusion=fusion))
+    more = sum(two[0].held.values()) - sum(one[0].held.values())
+    assert more == sum(table_memory(fusion, DATA).values())
+    assert sum(two[-1].own.values()) - sum(one[-1].own.values()) == choice_memory(fusion, DATA)
+    assert two[-1].work.flops > one[-1].work.flops
 
 
 def test_peaks_add_what_is_held():

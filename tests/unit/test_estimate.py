@@ -9,6 +9,8 @@ import torch
 from recbole_hellm import cli
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.costs.efficiency import Machine
+from recbole_hellm.costs.fusion import table_memory
+from recbole_hellm.costs.run import run_costs
 from recbole_hellm.errors import ConfigError, DataError, MissingModelError
 from recbole_hellm.estimate.admission import MOST_USERS, admit, resolve_batches
 from recbole_hellm.estimate.answer import Estimate, StageEstimate, duration, size
@@ -56,6 +58,32 @@ def test_sizes_are_those_of_what_is_built(toy, changes):
     assert run.data.n_train == 40 * 6
     assert [feature.width for feature in run.features] == ([256, 8] if "graph" in built.model.needs else [])
     assert (run.sequence is not None) == ("sequence" in built.model.needs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"fusion_parts": ["llm", "neighbours"], "graph_item_hypergraph": False},
+        {"fusion_parts": ["transitions", "graph"], "finetune_graph_vectors": False, "prefix_graph": False},
+    ],
+)
+def test_sizes_of_the_fusion_are_those_of_what_is_built(toy, changes):
+    built = build("HeLLM", toy(fusion="learned", **changes))
+    run, fusion = run_shape(built.config), built.model.fusion
+    assert run.fusion.parts == len(fusion.parts)
+    assert run.fusion.widths == tuple(fusion.vectors(part).size(1) for part in fusion.cosines)
+    vectors = sum(t.numel() * t.element_size() for name, t in fusion.named_buffers() if name[:4] in ("vect", "rows"))
+    told = table_memory(run.fusion, run.data)
+    assert told["vectors of the fusion"] == vectors
+    counted = fusion.transitions.table.nnz if fusion.transitions else 0
+    assert 8 * counted <= told["transition counts"]
+    assert (counted > 0) == (told["transition counts"] > 0)
+    assert {cost.name for cost in run_costs(run)[1:-2]} == {record.name for record in built.trainer.stage_records}
+
+
+def test_there_is_nothing_of_a_fusion_that_is_off(toy):
+    assert run_shape(build("HeLLM", toy(fusion="off")).config).fusion is None
 
 
 def test_sizes_of_a_general_model(toy):
