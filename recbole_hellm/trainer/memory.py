@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.distributed import own_rows
 from recbole_hellm.errors import HellmError
 from recbole_hellm.results import give_back_memory
 from recbole_hellm.trainer.collector import RankCollector
@@ -109,7 +110,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-class _BadLoss(Exception):
+class BadLoss(Exception):
     """A loss that is NaN or infinite."""
 
 
@@ -137,12 +138,15 @@ class MemoryMixin:
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         """Score and collect a batch part by part; RecBole, which would collect what is returned, gets no scores."""
         interaction, history, rows, items = batched_data
+        own = own_rows(len(interaction))  # all of them, where this process is alone
 
         def work(part: slice) -> None:
+            part = slice(own.start + part.start, own.start + part.stop)
             here = _within(rows, part)
             data = (interaction[part], _history_of(history, part), rows[here] - part.start, items[here])
             collector = self.eval_collector
             before, kept = dict(collector.data_struct._data_dict), len(collector.rows)
+            collector.place = collector.seen + part.start
             try:
                 of_part, scores, part_rows, part_items = super(MemoryMixin, self)._full_sort_batch_eval(data)  # type: ignore[misc]
                 collector.eval_batch_collect(scores, of_part, part_rows, part_items)
@@ -152,7 +156,8 @@ class MemoryMixin:
                 del collector.rows[kept:]
                 raise
 
-        self.ranked.over(len(interaction), work)
+        self.ranked.over(own.stop - own.start, work)
+        self.eval_collector.seen += len(interaction)
         return interaction, None, rows, items
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -183,19 +188,31 @@ class MemoryMixin:
             HellmError: If the loss is NaN or infinite and such batches are not to be left out (else ``None`` is
                 returned and nothing added), or a single row does not fit.
         """
+        try:
+            return self.gradients(interaction, steps)[0]
+        except BadLoss as bad:
+            self._bad(f"training loss is {bad}")  # type: ignore[attr-defined]
+            return None
+
+    def gradients(self, interaction: Any, steps: int) -> tuple[float, int]:
+        """Add a gradient as :meth:`backward` does; return the mean loss, and of how many targets it is.
+
+        Raises:
+            BadLoss: If it is NaN or infinite; nothing is added then.
+            HellmError: If a single row does not fit.
+        """
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]  # type: ignore[attr-defined]
         # Put aside, so that an attempt that fails half way spoils nothing.
         earlier, random = [parameter.grad for parameter in trained], torch.get_rng_state()
-        loss = None
-        while loss is None:
+        found = None
+        while found is None:
             _set_gradients(trained, [None] * len(trained))
             attempted, failed = min(self.trained.most or len(interaction), len(interaction)), None
             try:
-                loss = self._in_parts(interaction, steps, trained)
-            except _BadLoss as bad:
+                found = self._in_parts(interaction, steps, trained)
+            except BadLoss:
                 _set_gradients(trained, earlier)
-                self._bad(f"training loss is {bad}")  # type: ignore[attr-defined]
-                return None
+                raise
             except (MemoryError, RuntimeError) as error:
                 if not is_memory_error(error):
                     raise
@@ -208,26 +225,26 @@ class MemoryMixin:
         if self._batches % GIVE_BACK == 0:
             give_back_memory()
         _add_gradients(trained, earlier)
-        return loss
+        return found
 
-    def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> float:
+    def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> tuple[float, int]:
         """Fill the gradients, part by part; how many targets a part has is known only after its forward pass."""
         model: Any = self.model  # type: ignore[attr-defined]
         total, targets, parts = 0.0, 0, list(self.trained.parts(len(interaction)))
         for part in parts:
             loss = model.calculate_loss(interaction[part])
             if not bool(torch.isfinite(loss)):
-                raise _BadLoss(loss.item())
+                raise BadLoss(loss.item())
             if len(parts) == 1:
                 (loss / steps).backward()
-                return float(loss.item())
+                return float(loss.item()), model.loss_rows(len(interaction))
             here = model.loss_rows(part.stop - part.start)
             (loss * here).backward()
             total, targets = total + float(loss.item()) * here, targets + here
         for parameter in trained:
             if parameter.grad is not None:
                 parameter.grad /= targets * steps
-        return total / targets
+        return total / targets, targets
 
 
 def _set_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:

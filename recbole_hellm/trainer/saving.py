@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor, nn
 
+from recbole_hellm import distributed
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.checkpoints import random_state
 from recbole_hellm.checkpoints.adapter import AdapterPlan, root_of
@@ -75,6 +76,7 @@ class SavingMixin:
         Raises:
             ArtifactError: If it is damaged, belongs to something else, or did not arrive in the model.
         """
+        distributed.wait()  # the main process may be writing it
         if path.is_file():
             self._load_pickle(path)
             return
@@ -109,7 +111,7 @@ class SavingMixin:
         Raises:
             ArtifactError: If the folder cannot be written, or the model has a parameter that cannot be saved safely.
         """
-        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+        if not distributed.is_main():
             return
         target = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         self.write(target, {"epoch": epoch + 1, "best_valid_score": float(self.best_valid_score)})
@@ -118,7 +120,8 @@ class SavingMixin:
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Save the model of a pre-training, which RecBole's two-stage models read by ``pre_model_path``."""
-        self.write(Path(saved_model_file), {"epoch": epoch + 1})
+        if distributed.is_main():
+            self.write(Path(saved_model_file), {"epoch": epoch + 1})
         self.saved_model_file = saved_model_file
 
     def write(self, target: Path, about: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> None:
