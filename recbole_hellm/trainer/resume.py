@@ -44,6 +44,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
     optimizer: Any
     epochs: int
     eval_step: int
+    eval_collector: Any
     saved_model_file: str
     _train_epoch: Any
     steps_are_named: bool = False
@@ -114,6 +115,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
             found = self._found(folder, root, stem)
             if found is not None and found["done"]:
                 self._take(found)
+                self.eval_collector.data_collect(train_data)  # as RecBole's fit() does, for metrics that need it
                 logger.info("training had ended already: the best model is in %s", folder / BEST)
                 return self.best_valid_score, self.best_valid_result
             result = self._fit(train_data, valid_data, *args, **kwargs)
@@ -153,9 +155,10 @@ class ResumeMixin(LossMixin, KeepingMixin):
     def _left_alone(self, lost: distributed.PeerLost) -> BaseException:
         """Keep the state without the others: they may have heard a signal that is only now coming here, or died."""
         deadline = time.monotonic() + SIGNAL_SECONDS
-        while not signals.asked() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        kept = self._keep_at_stop()
+        with signals.deferred(lambda: False):  # nothing breaks off what is saved here
+            while not signals.asked() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            kept = self._keep_at_stop()
         if signals.asked():
             stop = signals.Stopped(signals.asked())
             stop.kept = kept
