@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,10 @@ from recbole_hellm.testing import CHECKERBOARD
 
 SECONDS_TO_END = 30.0
 SCRIPT = "run_recbole_hellm.py"
+
+
+def hear_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def command(runs, request, tmp_path):
         env = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
         process = subprocess.Popen([sys.executable, *begin, *more], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, env={**env, "NO_COLOR": "1"}, start_new_session=True,
-                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+                                   preexec_fn=hear_interrupts)  # fmt: skip
         running.append(process)
         return process
 
@@ -56,16 +61,14 @@ def wait_for_a_state(runs, name):
 def workers(process):
     """Ids of the two processes, by rank."""
     found = {}
-    for entry in os.listdir("/proc"):
+    for entry in Path("/proc").iterdir():
         try:
-            with open(f"/proc/{entry}/environ", "rb") as handle:
-                env = dict(part.partition(b"=")[::2] for part in handle.read().split(b"\0"))
-            with open(f"/proc/{entry}/stat") as handle:
-                parent = int(handle.read().rpartition(")")[2].split()[1])
+            env = dict(part.partition(b"=")[::2] for part in (entry / "environ").read_bytes().split(b"\0"))
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
         if parent == process.pid and b"RANK" in env:
-            found[int(env[b"RANK"])] = int(entry)
+            found[int(env[b"RANK"])] = int(entry.name)
     return found
 
 
@@ -92,7 +95,7 @@ def test_a_killed_process_ends_all_within_seconds_and_is_named(command, runs, ho
     _, err = process.communicate(timeout=120)
     assert time.monotonic() - killed < SECONDS_TO_END
     assert process.returncode != 0
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids.values())
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
     if how == "--nproc":
         wanted = rf"error: process {rank} \(pid {pids[rank]}\) of this run was ended by SIGKILL"
         assert re.search(wanted, err), err
