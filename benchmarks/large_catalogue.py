@@ -1,7 +1,7 @@
 """Training steps and ranking against a catalogue of millions of items, by one process or several.
 
-``torchrun --nproc-per-node=2 -m benchmarks.large_catalogue --items 10000000 --width 32`` splits items over the processes;
-with ``--negatives 8192`` one process samples the softmax instead.
+``torchrun --nproc-per-node=2 -m benchmarks.large_catalogue --items 10000000 --width 32`` splits the items over the
+processes; with ``--negatives 8192`` one process samples the softmax instead.
 """
 
 from __future__ import annotations

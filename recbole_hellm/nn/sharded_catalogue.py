@@ -170,7 +170,9 @@ class _ShardedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_states, d_weight = ctx.saved_tensors
-        return d_states * grads[0], d_weight * grads[0], None, None, None, None
+        if bool(grads[0] != 1):  # the usual case saves a copy of the table
+            d_states, d_weight = d_states * grads[0], d_weight * grads[0]
+        return d_states, d_weight, None, None, None, None
 
 
 def _block(logits: Tensor, targets: Tensor, shard: Shard, smoothing: float, n_rows: int) -> Tensor:
