@@ -16,11 +16,12 @@ from recbole_hellm.distributed.group import (
     wait,
     world_size,
 )
-from recbole_hellm.distributed.tensors import check_equal, own_rows, spread, sum_gradients
+from recbole_hellm.distributed.tensors import check_equal, even_rows, mesh, own_rows, spread, sum_gradients
 
 __all__ = [
     "PeerLost",
     "check_equal",
+    "even_rows",
     "gather",
     "is_main",
     "joined",
@@ -28,6 +29,7 @@ __all__ = [
     "local_rank",
     "main_first",
     "maxima",
+    "mesh",
     "of_main",
     "on_this_machine",
     "own_rows",

@@ -23,6 +23,20 @@ def own_rows(n_rows: int) -> slice:
     return slice(start, min(start + share, n_rows))
 
 
+def even_rows(n_rows: int) -> slice:
+    """Return as :func:`own_rows`, but as many rows everywhere: the last shares begin earlier, among others' rows."""
+    share = -(-n_rows // world_size())
+    start = min(rank() * share, n_rows - share)
+    return slice(start, start + share)
+
+
+def mesh() -> Any:
+    """Return the joined processes as a ``DeviceMesh``."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device().type, (world_size(),))
+
+
 def spread(tensors: Iterable[Tensor]) -> None:
     """Give tensors the values they have on the main process."""
     if world_size() == 1:

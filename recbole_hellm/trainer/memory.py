@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
-from recbole_hellm.distributed import own_rows
+from recbole_hellm.distributed import even_rows, own_rows
 from recbole_hellm.errors import HellmError
 from recbole_hellm.results import give_back_memory
 from recbole_hellm.trainer.collector import RankCollector
@@ -44,7 +44,7 @@ class Halving:
     """
 
     def __init__(self, what: str, setting: str, most: int = 0) -> None:
-        self.what, self.setting, self.most = what, setting, most
+        self.what, self.setting, self.most, self.fixed = what, setting, most, False
 
     def parts(self, n_rows: int) -> Iterator[slice]:
         """Yield slices of ``n_rows`` rows; a limit that falls meanwhile holds from the next slice on."""
@@ -64,6 +64,11 @@ class Halving:
         Raises:
             HellmError: If it was a single row.
         """
+        if self.fixed:
+            raise HellmError(
+                f"{self.what}: memory does not suffice for {n_rows} rows ({_said(error)}), and with llm_sharded=True "
+                "all processes must take as many: lower train_batch_size or eval_batch_size"
+            ) from error
         if n_rows <= 1:
             raise HellmError(
                 f"{self.what}: memory does not suffice for a single row ({_said(error)}); take a smaller "
@@ -124,9 +129,11 @@ class MemoryMixin:
     Attributes:
         ranked: Users ranked at a time.
         trained: Rows trained on at a time.
+        in_step: Whether all processes must make the same calls of the language model (``llm_sharded``).
     """
 
     eval_collector: RankCollector
+    in_step: bool = False
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
@@ -138,7 +145,8 @@ class MemoryMixin:
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         """Score and collect a batch part by part; RecBole, which would collect what is returned, gets no scores."""
         interaction, history, rows, items = batched_data
-        own = own_rows(len(interaction))  # all of them, where this process is alone
+        first = own_rows(len(interaction)).start
+        own = (even_rows if self.in_step else own_rows)(len(interaction))  # all, where this process is alone
 
         def work(part: slice) -> None:
             part = slice(own.start + part.start, own.start + part.stop)
@@ -146,9 +154,12 @@ class MemoryMixin:
             data = (interaction[part], _history_of(history, part), rows[here] - part.start, items[here])
             collector = self.eval_collector
             before, kept = dict(collector.data_struct._data_dict), len(collector.rows)
-            collector.place = collector.seen + part.start
+            twice = max(0, min(first, part.stop) - part.start)  # rows that are another process's
+            collector.place = collector.seen + part.start + twice
             try:
                 of_part, scores, part_rows, part_items = super(MemoryMixin, self)._full_sort_batch_eval(data)  # type: ignore[misc]
+                if twice:
+                    of_part, scores, part_rows, part_items = _without(twice, of_part, scores, part_rows, part_items)
                 collector.eval_batch_collect(scores, of_part, part_rows, part_items)
             except BaseException:
                 # Taken back, since the part is begun again: tables are concatenated, never written into.
@@ -233,10 +244,13 @@ class MemoryMixin:
         total, targets, parts = 0.0, 0, list(self.trained.parts(len(interaction)))
         for part in parts:
             loss = model.calculate_loss(interaction[part])
-            if not bool(torch.isfinite(loss)):
+            bad = not bool(torch.isfinite(loss))
+            if bad and not self.in_step:
                 raise BadLoss(loss.item())
             if len(parts) == 1:
                 (loss / steps).backward()
+                if bad:
+                    raise BadLoss(loss.item())
                 return float(loss.item()), model.loss_rows(len(interaction))
             here = model.loss_rows(part.stop - part.start)
             (loss * here).backward()
@@ -261,6 +275,13 @@ def _add_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]
 def _said(error: BaseException) -> str:
     """Return the first line of what an error says."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _without(count: int, interaction: Any, scores: Any, rows: Tensor, items: Tensor) -> tuple[Any, Any, Tensor, Tensor]:
+    """Return a part without its first rows; no scores where no row is left."""
+    left = rows >= count
+    scores = scores[count:] if count < len(scores) else None
+    return interaction[count:], scores, rows[left] - count, items[left]
 
 
 def _within(rows: Tensor, part: slice) -> Tensor:

@@ -11,8 +11,11 @@ import torch
 from recbole_hellm import distributed
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.checkpoints import random_state
+from recbole_hellm.checkpoints.identity import frozen_digest
 from recbole_hellm.checkpoints.steps import StepLoop
-from recbole_hellm.trainer.memory import BadLoss
+from recbole_hellm.config.specs import BackboneSpec, RunSpec
+from recbole_hellm.errors import ConfigError
+from recbole_hellm.trainer.memory import BadLoss, Halving
 
 
 class RanksMixin:
@@ -30,17 +33,37 @@ class RanksMixin:
     model: Any
     evaluator: Any
     device: torch.device
+    in_step: bool
+    frozen: str | None
+    ranked: Halving
+    trained: Halving
     _loop: StepLoop | None
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
         if distributed.world_size() > 1:
             self.evaluator = _OnMain(self.evaluator)
+            self._shard()
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train as the trainer does, from the same weights on every process."""
         distributed.spread(self._trained())
         return super().fit(*args, **kwargs)  # type: ignore[misc]
+
+    def _shard(self) -> None:
+        """Split the frozen language model over the processes, if the settings ask for it."""
+        settings = self.config.final_config_dict
+        backbone = getattr(getattr(self.model, "core", None), "backbone", None)
+        if backbone is None or not BackboneSpec.from_config(settings).sharded:
+            return
+        if RunSpec.from_config(settings).train_rows_at_once:
+            raise ConfigError(
+                "setting 'llm_sharded' = True excludes 'train_rows_at_once' on several processes, which must make the "
+                "same calls: set train_rows_at_once=0 and a smaller train_batch_size"
+            )
+        self.frozen = frozen_digest(self.model)  # while its matrices are whole
+        backbone.shard(distributed.mesh())
+        self.in_step = self.trained.fixed = self.ranked.fixed = True
 
     def _trained(self) -> list[Any]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -59,17 +82,10 @@ class RanksMixin:
         if distributed.world_size() == 1:
             return super().backward(interaction, steps)  # type: ignore[misc]
         batch, trained = self.model.drawn(interaction), self._trained()
-        rows = torch.arange(distributed.rank(), len(batch), distributed.world_size(), device=self.device)
         earlier = [parameter.grad for parameter in trained]
         for parameter in trained:
             parameter.grad = None
-        loss, targets, bad = 0.0, 0, 0.0
-        if len(rows):
-            with self._own_random():
-                try:
-                    loss, targets = self.gradients(batch[rows], 1)  # type: ignore[attr-defined]
-                except BadLoss:
-                    bad = 1.0
+        loss, targets, bad = self._of_own_rows(batch)
         total, all_targets, all_bad = distributed.sums([loss * targets, targets, bad])
         if all_bad:
             for parameter, gradient in zip(trained, earlier, strict=True):
@@ -82,6 +98,21 @@ class RanksMixin:
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
         return total / all_targets
+
+    def _of_own_rows(self, batch: Any) -> tuple[float, int, bool]:
+        """Fill the gradients; return mean loss, targets and whether the loss is NaN or infinite, of this process."""
+        rows = torch.arange(distributed.rank(), len(batch), distributed.world_size(), device=self.device)
+        some = len(rows) > 0
+        if self.in_step and not some:
+            rows = rows.new_zeros(1)  # goes along with the others, and counts nothing
+        if not len(rows):
+            return 0.0, 0, False
+        with self._own_random():
+            try:
+                loss, targets = self.gradients(batch[rows], 1)  # type: ignore[attr-defined]
+            except BadLoss:
+                return 0.0, 0, True
+        return loss, targets if some else 0, False
 
     def sum_gradients(self) -> None:
         """Add up the gradients of all processes, before the optimiser's step."""

@@ -23,7 +23,7 @@ WITHOUT_EFFECT = frozenset(
         "resume", "save_every", "result_file", "show_progress", "state", "checkpoint_dir", "stage_cache_dir",
         "data_path", "data_path_root", "source", "preset", "config_files", "device", "gpu_id", "use_gpu", "worker",
         "eval_batch_size", "train_rows_at_once", "memory_limit_gb",
-        "log_wandb", "wandb_project", "tensorboard", "save_dataset", "dataset_save_path",
+        "llm_sharded", "log_wandb", "wandb_project", "tensorboard", "save_dataset", "dataset_save_path",
         "save_dataloaders", "dataloaders_save_path", "nproc", "ip", "port", "local_rank", "world_size", "offset",
         "single_spec",
     }

@@ -42,6 +42,9 @@ class SavingMixin:
     device: torch.device
     saved_model_file: str
     best_valid_score: float
+    in_step: bool = False
+    frozen: str | None = None
+    """Digest of the frozen weights, where it was made before they were split over processes."""
     _training_set: Any = None
     _identity: tuple[tuple[Any, Any], Identity] | None = None
 
@@ -174,7 +177,7 @@ class SavingMixin:
                   (dataset.iid_field, dataset.uid_field) if field in dataset.field2id_token}  # fmt: skip
         by_user = self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL
         users = tokens.get(dataset.uid_field, [])
-        frozen = frozen_digest(self.model)
+        frozen = frozen_digest(self.model) if self.frozen is None else self.frozen
         return Identity(
             model=str(self.config["model"]),
             dataset=str(self.config["dataset"]),
@@ -186,6 +189,8 @@ class SavingMixin:
         )
 
     def _probe(self, rows: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        if self.in_step:  # the process that writes cannot score by itself
+            return None
         core = getattr(self.model, "core", None)
         precision = "bf16" if getattr(core, "autocast", False) else "fp32"
         try:
