@@ -101,7 +101,7 @@ class RanksMixin:
 
     def _of_own_rows(self, batch: Any) -> tuple[float, int, bool]:
         """Fill the gradients; return mean loss, targets and whether the loss is NaN or infinite, of this process."""
-        rows = torch.arange(distributed.rank(), len(batch), distributed.world_size(), device=self.device)
+        rows = torch.arange(len(batch), device=self.device)[distributed.rank() :: distributed.world_size()]
         some = len(rows) > 0
         if self.in_step and not some:
             rows = rows.new_zeros(1)  # goes along with the others, and counts nothing

@@ -65,9 +65,12 @@ def test_uneven_batches_accumulation_and_parts(runs, changes, request):
     assert furthest(runs.state(f"{name}-1"), runs.state(f"{name}-2")) < CLOSE
 
 
-def test_three_processes(runs, alone):
-    runs.go(3, "three")
-    assert furthest(runs.state("alone"), runs.state("three")) < CLOSE
+@pytest.mark.parametrize("batch", [15, 39])  # 39: of the last batch's single row two processes have none
+def test_three_processes(runs, batch):
+    changes = {"train_batch_size": batch}
+    runs.go(1, f"one-{batch}", **changes)
+    runs.go(3, f"three-{batch}", **changes)
+    assert furthest(runs.state(f"one-{batch}"), runs.state(f"three-{batch}")) < CLOSE
 
 
 def test_dropout_differs_by_process_and_stays_the_same_from_run_to_run(runs):
