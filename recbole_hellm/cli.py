@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except signals.Stopped as stop:
         kept = f"{stop.kept}; --resume=yes goes on there" if stop.kept else "finished stages and saved models are kept"
-        if distributed.launched() == 1 or stop.kept:  # of several processes, the one that kept it
+        if distributed.launched() == 1 or os.environ.get("RANK") == "0":  # of several processes, the one that keeps
             print(f"stopped by {stop}: {kept}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:

@@ -55,8 +55,8 @@ def run_recbole_hellm(
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None`` with
         ``train_stage=pretrain`` and without ``test``), ``test_result_without_fusion`` (``None`` where scores are not
-        fused), ``best_epoch``, ``stages``, ``result_file``, ``trainer``, ``config``, ``loaders`` (RecBole's for
-        training, validation and test, as the epoch was chosen on them).
+        fused), ``best_epoch``, ``stages``, ``result_file`` (``None`` on a process that writes none), ``trainer``,
+        ``config``, ``loaders`` (RecBole's for training, validation and test, as the epoch was chosen on them).
 
     Raises:
         HellmError: If a setting, a data file or a stored result is wrong; one line that names it.

@@ -1,7 +1,7 @@
 """The group of processes of a run, and words between them.
 
-Started by ``torchrun``, ``accelerate launch`` or :mod:`recbole_hellm.distributed.launch`: all three set the same
-environment. Accelerate chooses what the processes talk by (NCCL, gloo, ...) and joins them.
+Started by ``torchrun`` or :mod:`recbole_hellm.distributed.launch`, which set the same environment. Accelerate
+chooses what the processes talk by (NCCL, gloo, ...) and joins them.
 """
 
 from __future__ import annotations

@@ -114,7 +114,8 @@ class SavingMixin:
         Raises:
             ArtifactError: If the folder cannot be written, or the model has a parameter that cannot be saved safely.
         """
-        if not distributed.is_main():
+        # RecBole's own entry point may have started RecBole's own processes.
+        if not distributed.is_main() or (not self.config["single_spec"] and self.config["local_rank"] != 0):
             return
         target = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         self.write(target, {"epoch": epoch + 1, "best_valid_score": float(self.best_valid_score)})
