@@ -34,6 +34,7 @@ setup(
         "dgl==1.1.3",
         "transformers>=5.0,<6",
         "peft>=0.18,<0.22",
+        "accelerate>=1.10,<2",  # joins the processes of a run; peft needs it anyway
         "statsmodels>=0.15,<1",  # reports: corrected p-values
         "matplotlib>=3.11,<4",
         "jinja2>=3.1,<4",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from recbole_hellm import assets, signals
+from recbole_hellm import assets, distributed, signals
 from recbole_hellm.benchmark import commands as benchmark
 from recbole_hellm.data.prepare_arguments import add_prepare_arguments, prepare_settings
-from recbole_hellm.errors import HellmError
+from recbole_hellm.distributed.launch import launch, take_nproc
+from recbole_hellm.errors import ConfigError, HellmError
 from recbole_hellm.estimate import commands as estimate
 from recbole_hellm.pipeline import commands as features
 from recbole_hellm.tune import commands as tune
@@ -40,19 +42,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options, rest))
     except HellmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        if not (isinstance(error, ConfigError) and os.environ.get("RANK", "0") != "0"):  # the first process says it
+            print(f"{_who()}error: {error}", file=sys.stderr)
+        return error.exit_code
     except OSError as error:  # no right to write, disk full
         logging.getLogger(__name__).debug("where it happened:", exc_info=True)
-        print(f"error: {error}; check the path, its rights and the free space", file=sys.stderr)
+        print(f"{_who()}error: {error}; check the path, its rights and the free space", file=sys.stderr)
         return 2
     except signals.Stopped as stop:
         kept = f"{stop.kept}; --resume=yes goes on there" if stop.kept else "finished stages and saved models are kept"
-        print(f"stopped by {stop}: {kept}", file=sys.stderr)
+        if distributed.launched() == 1 or os.environ.get("RANK") == "0":  # of several processes, the one that keeps
+            print(f"stopped by {stop}: {kept}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted: finished stages and saved models are kept", file=sys.stderr)
         return 130
+
+
+def _who() -> str:
+    """Return which process of several speaks."""
+    return f"process {os.environ.get('RANK', '?')}: " if distributed.launched() > 1 else ""
 
 
 def train_main(argv: Sequence[str] | None = None) -> int:
@@ -122,9 +131,12 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_hellm.quick_start import run_recbole_hellm
     from recbole_hellm.report import metrics_table
 
+    count, rest = take_nproc(rest)
+    if count > 1 and distributed.launched() == 1:
+        return launch(count, ["train", *rest])
     files, others = features.config_files(rest)
     result = run_recbole_hellm(config_file_list=files, argv=others)
-    if result["test_result"] is not None:
+    if result["test_result"] is not None and result["result_file"]:
         print(metrics_table(result))
     return 0
 

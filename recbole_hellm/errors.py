@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class HellmError(Exception):
     """Base of every error this package raises on purpose."""
 
+    exit_code = 2
+    """Exit code of the command it ends."""
+
 
 class ConfigError(HellmError, ValueError):
     """A setting is unknown, has the wrong type or contradicts another one."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import init_logger, init_seed
 
-from recbole_hellm import compat, plugin, registry, signals
+from recbole_hellm import compat, distributed, plugin, registry, signals
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
@@ -21,6 +21,7 @@ from recbole_hellm.fitting import Fit, refit_settings
 from recbole_hellm.results import check_writable, commit, write_result
 from recbole_hellm.run_record import curves, describe_fusion, describe_run
 from recbole_hellm.trainer.epochs import EpochRecord
+from recbole_hellm.trainer.quiet import quiet_ranks
 
 logger = getLogger(__name__)
 SHIPPED = "ml-100k"
@@ -54,8 +55,8 @@ def run_recbole_hellm(
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None`` with
         ``train_stage=pretrain`` and without ``test``), ``test_result_without_fusion`` (``None`` where scores are not
-        fused), ``best_epoch``, ``stages``, ``result_file``, ``trainer``, ``config``, ``loaders`` (RecBole's for
-        training, validation and test, as the epoch was chosen on them).
+        fused), ``best_epoch``, ``stages``, ``result_file`` (``None`` on a process that writes none), ``trainer``,
+        ``config``, ``loaders`` (RecBole's for training, validation and test, as the epoch was chosen on them).
 
     Raises:
         HellmError: If a setting, a data file or a stored result is wrong; one line that names it.
@@ -65,7 +66,8 @@ def run_recbole_hellm(
         model = _registered(model)
     with signals.watch(), compat.without_pickles():
         config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
-        return _run(config, saved, test, after_validation)
+        with distributed.joined(config["device"]), quiet_ranks(config):
+            return _run(config, saved, test, after_validation)
 
 
 def _run(
@@ -73,11 +75,14 @@ def _run(
 ) -> dict[str, Any]:
     run = RunSpec.from_config(config.final_config_dict)
     refitted = refit_settings(config) if run.fit_on == "train+valid" else None
-    ensure_prepared(config)
     path = Path(run.result_file or f"results/{config['model']}-{config['dataset']}-{config['seed']}-{_now()}.json")
-    check_writable(path)
+    with distributed.main_first():
+        ensure_prepared(config)
+        if distributed.is_main():
+            check_writable(path)
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    if distributed.is_main():
+        init_logger(config)
     logger.info("model %s, data set %s in %s, seed %s", *(config[k] for k in ("model", "dataset", "data_path", "seed")))
     admit(config)
     code = commit()  # the code as it was loaded, whatever is committed during a long run
@@ -108,9 +113,12 @@ def _run(
     about = describe_run(config, fit.data, fit.loaders, fit.trainer, parts)
     about["fusion"] = describe_fusion(tested.trainer.model)
     about["evaluation_users_per_second"] = tested.trainer.users_per_second
-    write_result(path, {**about, "curves": curves(fit.trainer), "commit": code, **outcome}, ranks)
-    logger.info("result written to %s", path)
-    more = {"stages": parts, "result_file": str(path), "trainer": tested.trainer, "config": config}
+    about["processes"] = distributed.world_size()
+    if distributed.is_main():
+        write_result(path, {**about, "curves": curves(fit.trainer), "commit": code, **outcome}, ranks)
+        logger.info("result written to %s", path)
+    written = str(path) if distributed.is_main() else None
+    more = {"stages": parts, "result_file": written, "trainer": tested.trainer, "config": config}
     return {**outcome, **more, "loaders": fit.loaders}
 
 

@@ -134,12 +134,20 @@ def requested() -> bool:
     return _request.signum is not None
 
 
-def check() -> None:
+def asked() -> int:
+    """Return the signal that asked this process to stop; 0: none."""
+    return _request.signum or 0
+
+
+def check(elsewhere: int = 0) -> None:
     """Stop here if the run was asked to.
+
+    Args:
+        elsewhere: A signal that asked another process of the run; 0: none.
 
     Raises:
         Stopped: If it was.
     """
-    if _request.signum is not None:
+    if _request.signum is not None or elsewhere:
         _request.disarm()
-        raise Stopped(_request.signum)
+        raise Stopped(_request.signum or elsewhere)

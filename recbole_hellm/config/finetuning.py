@@ -32,6 +32,9 @@ class BackboneSpec(Spec):
     """Autocast of the matrix products; ``auto``: bf16 where the processor multiplies it natively."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass; excludes a prefix."""
+    sharded: bool = False
+    """Whether several processes hold a share each of the frozen matrices and gather them as they are used, for models
+    that one does not hold; alone, it changes nothing."""
 
     def __post_init__(self) -> None:
         self.require(self.layers >= -1, "layers", ">= 0, or -1 for all")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from recbole.config import Config
 from recbole.utils import get_model as get_recbole_model
 
-from recbole_hellm import registry
+from recbole_hellm import distributed, registry
 from recbole_hellm.config.layers import (
     add_variant_file,
     layered_settings,
@@ -134,9 +135,18 @@ class HellmConfig(Config):
         known |= {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118 (not a mapping)
         known |= {key for group in self.parameters.values() for key in group}
         reject_unknown(outside, known)
+        _refuse_distribution(outside)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         return merged(self.internal_config_dict, self.external_config_dict)
+
+    def _init_device(self) -> None:
+        settings = self.final_config_dict
+        if distributed.launched() > 1:
+            settings["gpu_id"] = own_gpus(settings["gpu_id"], distributed.on_this_machine())
+        super()._init_device()
+        if distributed.launched() > 1 and settings["device"].type == "cuda":
+            settings["device"] = torch.device("cuda", distributed.local_rank())
 
     def _set_default_parameters(self) -> None:
         check_recbole_values(self.final_config_dict)  # before RecBole stumbles over them
@@ -148,6 +158,39 @@ class HellmConfig(Config):
         self.final_config_dict["data_path_root"] = str(root)
         # RecBole would take its own copy of ml-100k, whose times it then rounds; ours is prepared with exact order.
         self.final_config_dict["data_path"] = str(Path(root) / self.dataset)
+
+
+def own_gpus(gpu_id: Any, count: int) -> str:
+    """Return the GPUs of the processes on this machine, in order; empty: they compute on the processor.
+
+    Raises:
+        ConfigError: If more than one is named, but fewer than there are processes.
+    """
+    named = [str(entry) for entry in (gpu_id if isinstance(gpu_id, list | tuple) else str(gpu_id).split(","))]
+    named = [entry for entry in named if entry]
+    if len(named) == 1:
+        return ",".join(map(str, range(count)))  # RecBole's default names one
+    if named and len(named) < count:
+        raise ConfigError(
+            f"setting 'gpu_id' = {gpu_id!r} names {len(named)} GPUs for {count} processes on this machine; name one "
+            "for each, or none"
+        )
+    return ",".join(named)
+
+
+def _refuse_distribution(outside: Mapping[str, Any]) -> None:
+    """Refuse the settings of RecBole's own distribution, which averages metrics with wrong weights."""
+    for key in ("world_size", "ip", "port"):
+        if outside.get(key) is not None:
+            raise ConfigError(
+                f"setting {key!r} belongs to RecBole's own distribution, which is not used here; start the processes "
+                "with torchrun, or with --nproc=N on one machine"
+            )
+    if outside.get("nproc") not in (None, 1, distributed.launched()):
+        raise ConfigError(
+            f"setting 'nproc' = {outside['nproc']!r} can only be given on the command line, --nproc=N, or start the "
+            "processes with torchrun"
+        )
 
 
 def find_model(name: str) -> type:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from logging import getLogger
 from typing import Any
 
-from recbole_hellm import registry
+from recbole_hellm import distributed, registry
 from recbole_hellm.costs.choose import Change, largest_that_fits
 from recbole_hellm.costs.run import changed
 from recbole_hellm.costs.shapes import EvaluationShape, RunShape
@@ -18,6 +18,8 @@ from recbole_hellm.estimate.sizes import run_shape
 logger = getLogger(__name__)
 
 AUTO = "auto"
+BATCHES = ("train_batch_size", "eval_batch_size", "train_rows_at_once")
+"""Settings that may be decided here."""
 SHARE = 0.8
 """Share of the free memory that batches chosen here may fill: an estimate is not exact, and others take memory too."""
 MOST_USERS = 4096
@@ -27,6 +29,16 @@ USUAL_BATCH = 2048
 
 
 def admit(config: Any) -> None:
+    """Do :func:`admit_alone` on the main process, and give all of them its batch sizes."""
+    if distributed.is_main():
+        admit_alone(config)
+    if distributed.world_size() > 1:
+        for key, value in distributed.of_main({key: config[key] for key in BATCHES}).items():
+            if value != config[key]:
+                _set(config, key, value)
+
+
+def admit_alone(config: Any) -> None:
     """Turn batch sizes that are ``auto`` into numbers, and refuse a run that would not fit into memory.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from recbole_hellm import distributed
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.costs.choose import Change, what_helps
 from recbole_hellm.costs.efficiency import Machine, seconds
@@ -74,12 +75,15 @@ def of_shape(
 
 
 def free_bytes(config: Any) -> int | None:
-    """Return the bytes a run may take in all: ``memory_limit_gb``, or what is free and what the process has."""
+    """Return the bytes a run may take in all: ``memory_limit_gb``, or what is free and what the process has.
+
+    The processes of a run on one machine get equal shares of what is free.
+    """
     limit = RunSpec.from_config(config.final_config_dict).memory_limit_gb
     if limit:
         return int(limit * GB)
     free = available_bytes()
-    return None if free is None else free + resident_bytes()
+    return None if free is None else free // distributed.on_this_machine() + resident_bytes()
 
 
 def peak_bytes(run: RunShape) -> int:

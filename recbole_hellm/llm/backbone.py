@@ -175,6 +175,22 @@ class Backbone(nn.Module):
             elif hasattr(module, "cast_input_dtype_enabled"):
                 module.cast_input_dtype_enabled = False  # PEFT's adapters: autocast does it, once
 
+    def shard(self, mesh: Any) -> None:
+        """Split the frozen matrices of the layers over processes by FSDP2; each is gathered while it is used.
+
+        What is trained stays whole on every process. From now on all must make the same calls in the same order.
+
+        Args:
+            mesh: The processes, a torch ``DeviceMesh`` of one dimension.
+        """
+        from torch.distributed.fsdp import fully_shard
+
+        for layer in self.adapter.layers(self.model):
+            # By matrix, not by layer: a prefix uses the key and value projections apart from their layer.
+            for module in list(layer.modules()):
+                if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+                    fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         with warnings.catch_warnings():  # transformers 5 renames the call

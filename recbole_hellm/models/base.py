@@ -28,6 +28,13 @@ class StagedRecommender(nn.Module):
         """Return how many targets the loss just returned is the mean of; of a batch of ``n_rows``, one a row."""
         return n_rows
 
+    def drawn(self, interaction: Any) -> Any:
+        """Return a batch with what its loss draws by row, dropout apart: parts of it then have the draws of the whole.
+
+        A batch without them draws when its loss is made.
+        """
+        return interaction
+
     def before_validation(self, valid_data: Any) -> None:
         """Choose, on validation, what is chosen anew before each reading of it; RecBole's validation loader."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_hellm import distributed
 from recbole_hellm.config.specs import FusionSpec, TransitionSpec
 from recbole_hellm.models.base import StagedRecommender
 from recbole_hellm.models.hellm_core import HeLLMCore
@@ -107,6 +108,7 @@ class FusedScoring(StagedRecommender):
         self.eval()
         with torch.no_grad():
             self.fusion.choose(self._cases(rows[torch.arange(count) * len(rows) // max(1, count)]), self.list_length)
+        distributed.spread([self.fusion.weights, self.fusion.worth])
 
     def _cases(self, rows: Any) -> Iterator[Case]:
         """Yield logits, histories and targets of RecBole's rows, a batch of like length at a time."""

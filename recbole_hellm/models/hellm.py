@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 from torch.nn import functional
@@ -31,6 +32,9 @@ from recbole_hellm.models.fused_scoring import ROWS, FusedScoring
 from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
+
+CONTEXT = "context_length"
+"""Column of a batch that has its draws: items in the graph prefix of each row."""
 
 
 class HeLLM(FusedScoring, SequentialRecommender):
@@ -186,7 +190,8 @@ class HeLLM(FusedScoring, SequentialRecommender):
         item_seq, mask = self._inputs(interaction)
         target = interaction[self.POS_ITEM_ID]
         if self.tune.targets == "all":
-            return self._causal_loss(item_seq, mask, target)
+            drawn = interaction[CONTEXT] if CONTEXT in interaction else None  # noqa: SIM401 (RecBole's rows)
+            return self._causal_loss(item_seq, mask, target, drawn)
         states = self.core.last_hidden(item_seq, mask)
         if self.loss_type == "BPR":
             head, negative = self.core.head, interaction[self.NEG_ITEM_ID]
@@ -197,15 +202,26 @@ class HeLLM(FusedScoring, SequentialRecommender):
         """Return how many targets the loss just returned is the mean of."""
         return self.core.n_targets if self.tune.targets == "all" else n_rows
 
-    def _causal_loss(self, item_seq: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    def _context(self, lengths: Tensor) -> Tensor:
+        """Return how many items of each history make up the graph prefix while its later ones are scored, ``[B]``."""
+        if not (self.prefix.len and self.prefix.graph):
+            return torch.ones_like(lengths)
+        # Uniform over the positions, so that the prefix of a position is often that of its whole history, as it is
+        # at test time, and never holds an item the position has not seen.
+        return 1 + (torch.rand(lengths.shape, device=lengths.device) * lengths).long()
+
+    def drawn(self, interaction: Any) -> Any:
+        """Return a batch with the lengths of its graph prefixes."""
+        if self.tune.targets == "all":
+            lengths = interaction[self.ITEM_SEQ_LEN]
+            interaction.update(Interaction({CONTEXT: self._context(lengths)}))
+        return interaction
+
+    def _causal_loss(self, item_seq: Tensor, mask: Tensor, target: Tensor, context: Tensor | None = None) -> Tensor:
         lengths = mask.sum(1)
         targets = torch.cat([item_seq[:, 1:], item_seq.new_zeros(len(item_seq), 1)], dim=1)
         targets[torch.arange(len(targets), device=targets.device), lengths - 1] = target
-        context = torch.ones_like(lengths)
-        if self.prefix.len and self.prefix.graph:
-            # Uniform over the positions, so that the prefix of a position is often that of its whole history, as it is
-            # at test time, and never holds an item the position has not seen.
-            context = 1 + (torch.rand(lengths.shape, device=lengths.device) * lengths).long()
+        context = self._context(lengths) if context is None else context
         return self.core.causal_loss(item_seq, mask, targets, context, self.tune.label_smoothing)
 
     def _last_hidden(self, interaction: Any) -> Tensor:

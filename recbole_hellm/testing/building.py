@@ -69,6 +69,7 @@ class _Kept:
 
     def __init__(self, collector: Any, scores: list[Tensor]) -> None:
         self.data_struct, self.rows, self._scores = collector.data_struct, collector.rows, scores
+        self.seen = self.place = 0
 
     def eval_batch_collect(self, scores: Tensor, *others: Any) -> None:
         self._scores.append(scores)

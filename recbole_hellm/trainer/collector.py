@@ -8,8 +8,14 @@ import torch
 from recbole.evaluator import Collector
 from torch import Tensor
 
+from recbole_hellm import distributed
+
 BLOCK = 128
 """Targets compared with the whole catalogue at a time."""
+ROW_PLACE, TARGET_PLACE = "rec.row_place", "rec.target_place"
+"""Of each row and target kept: the place of its row among all, where several processes share them."""
+COLLECTED = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
+"""What RecBole's metrics read of each row."""
 
 
 class RankCollector(Collector):
@@ -17,6 +23,8 @@ class RankCollector(Collector):
 
     Attributes:
         rows: By batch of the full ranking since :meth:`start`: user ids, item ids and ranks (1 = first) of the targets.
+        seen: Rows of the batches before, those of other processes included.
+        place: Place of the next part's first row among all rows.
     """
 
     def __init__(self, config: Any) -> None:
@@ -31,6 +39,7 @@ class RankCollector(Collector):
         """
         self.ranks_all = ranks_all
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.seen = self.place = 0
 
     def eval_batch_collect(
         self, scores_tensor: Tensor | None, interaction: Any, positive_u: Tensor, positive_i: Tensor
@@ -53,6 +62,9 @@ class RankCollector(Collector):
         best = torch.topk(scores_tensor, min(max(self.topk), scores_tensor.size(1)), dim=-1).indices  # (B, K)
         hit = best[rows] == items.unsqueeze(1)  # (targets, K)
         self._keep_ranks(scores_tensor, interaction, rows, items, hit)
+        if distributed.world_size() > 1:
+            self.data_struct.update_tensor(ROW_PLACE, self.place + torch.arange(len(scores_tensor)))
+            self.data_struct.update_tensor(TARGET_PLACE, self.place + rows.cpu())
         if any(self.register.need(name) for name in ("rec.meanrank", "rec.score", "data.label")):
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
@@ -71,3 +83,25 @@ class RankCollector(Collector):
         rank = torch.where(hit.any(1), hit.int().argmax(1), above.clamp(min=hit.size(1))) + 1
         users = interaction[self.config["USER_ID_FIELD"]].to(scores.device)[rows]
         self.rows.append((users, items, rank))
+
+    def get_data_struct(self) -> Any:
+        """Return what was collected, of all processes and in the order of one, on the main process."""
+        if self.ranks_all and distributed.world_size() > 1:
+            self._gather()
+        return super().get_data_struct()
+
+    def _gather(self) -> None:
+        kept = self.data_struct._data_dict
+        mine = {key: kept.pop(key).cpu() for key in (*COLLECTED, ROW_PLACE, TARGET_PLACE) if key in kept}
+        columns = [torch.cat(column).cpu() for column in zip(*self.rows, strict=True)]
+        there = [part for part in distributed.gather((mine, columns)) if part[1]]
+        self.rows = []
+        if not there:
+            return
+        whole = {key: torch.cat([parts[key] for parts, _ in there]) for key in there[0][0]}
+        order = torch.argsort(whole.pop(ROW_PLACE), stable=True)
+        targets = torch.argsort(whole.pop(TARGET_PLACE), stable=True)
+        kept.update({key: tensor[order] for key, tensor in whole.items()})
+        joined = zip(*(found for _, found in there), strict=True)
+        users, items, ranks = (torch.cat(list(column))[targets] for column in joined)
+        self.rows = [(users, items, ranks)]

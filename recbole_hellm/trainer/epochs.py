@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole.utils import early_stopping
 
+from recbole_hellm import distributed
 from recbole_hellm.config.specs import RunSpec
 
 logger = getLogger(__name__)
@@ -104,7 +105,8 @@ class EpochsMixin:
     @property
     def time_share(self) -> float | None:
         """Return the used share of the training time, ``None`` if it has no limit."""
-        return self._seconds_used() / (60 * self._minutes) if self._minutes else None
+        used = self._seconds_used() / (60 * self._minutes) if self._minutes else None
+        return None if used is None else float(distributed.of_main(used))
 
     def _seconds_used(self) -> float:
         return self.seconds_before + (time.perf_counter() - self._started if self._started is not None else 0.0)
@@ -126,7 +128,7 @@ class EpochsMixin:
         if self.validates_epochs and getattr(self, "epoch_records", None):
             self.epoch_records[-1].valid = {name: float(value) for name, value in result.items()}
             if self.after_validation is not None:
-                self._is_enough = self.after_validation(self.epoch_records[-1])
+                self._is_enough = bool(distributed.of_main(self.after_validation(self.epoch_records[-1])))
         return score, result
 
     def _end_in_time(self) -> None:
@@ -137,7 +139,7 @@ class EpochsMixin:
         if not self._minutes or not records or self._started is None:
             return
         pace = (time.perf_counter() - self._started) / len(records)
-        if self._seconds_used() + pace <= 60 * self._minutes:
+        if distributed.of_main(self._seconds_used() + pace <= 60 * self._minutes):
             return
         if self.validates_epochs and records[-1].valid is None and self._valid_data and self.eval_step > 0:
             self._validate_last(records[-1].epoch - 1)

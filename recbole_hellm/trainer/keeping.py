@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from recbole_hellm import distributed
 from recbole_hellm.checkpoints.folders import read_manifest, write_folder
 from recbole_hellm.checkpoints.migration import FORMAT
 from recbole_hellm.checkpoints.model_folder import read_model, read_packed, write_packed
@@ -95,6 +96,9 @@ class KeepingMixin:
                 f"{broken} became NaN or infinite at step {loop.step}; {self._last_good()}; lower setting "
                 f"'learning_rate', now {self.learning_rate}"
             )
+        if not distributed.is_main():
+            self._saved_at = (loop.step, loop.epoch, time.monotonic())
+            return
         numbers = self._numbers()
         # In its validation the epoch has a record already, and gets it anew when it is entered again.
         numbers["epoch_records"] = [record for record in numbers["epoch_records"] if record["epoch"] <= loop.epoch]
@@ -111,13 +115,13 @@ class KeepingMixin:
     def _keep_at_stop(self) -> str:
         """Save the last place that was noted, and say so."""
         loop, folder = self._loop, self._folder
-        if loop is None or folder is None or loop.mark is None or loop.dirty:
+        if loop is None or folder is None or loop.mark is None or loop.dirty or not distributed.is_main():
             return ""
         self._save_state(folder)
         return f"epoch {loop.epoch + 1}, step {loop.step} is kept in {folder / LAST}"
 
     def _write_done(self, folder: Path) -> None:
-        if self._loop is None:
+        if self._loop is None or not distributed.is_main():
             return
         numbers = {**self._numbers(), "has_best": (folder / BEST).is_dir(), "step": self._loop.step}
         about = {"format": FORMAT, "about": {}}
@@ -130,7 +134,7 @@ class KeepingMixin:
         if self._loop is None:
             return None
         if self._run.resume == "no":
-            for name in (LAST, DONE):
+            for name in (LAST, DONE) if distributed.is_main() else ():
                 _remove(folder / name)
             return None
         if (folder / DONE).is_dir():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_hellm.config.specs import RunSpec
+from recbole_hellm.distributed import even_rows, own_rows
 from recbole_hellm.errors import HellmError
 from recbole_hellm.results import give_back_memory
 from recbole_hellm.trainer.collector import RankCollector
@@ -43,7 +44,7 @@ class Halving:
     """
 
     def __init__(self, what: str, setting: str, most: int = 0) -> None:
-        self.what, self.setting, self.most = what, setting, most
+        self.what, self.setting, self.most, self.fixed = what, setting, most, False
 
     def parts(self, n_rows: int) -> Iterator[slice]:
         """Yield slices of ``n_rows`` rows; a limit that falls meanwhile holds from the next slice on."""
@@ -63,6 +64,11 @@ class Halving:
         Raises:
             HellmError: If it was a single row.
         """
+        if self.fixed:
+            raise HellmError(
+                f"{self.what}: memory does not suffice for {n_rows} rows ({_said(error)}), and with llm_sharded=True "
+                "all processes must take as many: lower train_batch_size or eval_batch_size"
+            ) from error
         if n_rows <= 1:
             raise HellmError(
                 f"{self.what}: memory does not suffice for a single row ({_said(error)}); take a smaller "
@@ -109,7 +115,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-class _BadLoss(Exception):
+class BadLoss(Exception):
     """A loss that is NaN or infinite."""
 
 
@@ -123,9 +129,11 @@ class MemoryMixin:
     Attributes:
         ranked: Users ranked at a time.
         trained: Rows trained on at a time.
+        in_step: Whether all processes must make the same calls of the language model (``llm_sharded``).
     """
 
     eval_collector: RankCollector
+    in_step: bool = False
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
@@ -137,14 +145,21 @@ class MemoryMixin:
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         """Score and collect a batch part by part; RecBole, which would collect what is returned, gets no scores."""
         interaction, history, rows, items = batched_data
+        first = own_rows(len(interaction)).start
+        own = (even_rows if self.in_step else own_rows)(len(interaction))  # all, where this process is alone
 
         def work(part: slice) -> None:
+            part = slice(own.start + part.start, own.start + part.stop)
             here = _within(rows, part)
             data = (interaction[part], _history_of(history, part), rows[here] - part.start, items[here])
             collector = self.eval_collector
             before, kept = dict(collector.data_struct._data_dict), len(collector.rows)
+            twice = max(0, min(first, part.stop) - part.start)  # rows that are another process's
+            collector.place = collector.seen + part.start + twice
             try:
                 of_part, scores, part_rows, part_items = super(MemoryMixin, self)._full_sort_batch_eval(data)  # type: ignore[misc]
+                if twice:
+                    of_part, scores, part_rows, part_items = _without(twice, of_part, scores, part_rows, part_items)
                 collector.eval_batch_collect(scores, of_part, part_rows, part_items)
             except BaseException:
                 # Taken back, since the part is begun again: tables are concatenated, never written into.
@@ -152,7 +167,8 @@ class MemoryMixin:
                 del collector.rows[kept:]
                 raise
 
-        self.ranked.over(len(interaction), work)
+        self.ranked.over(own.stop - own.start, work)
+        self.eval_collector.seen += len(interaction)
         return interaction, None, rows, items
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -183,19 +199,31 @@ class MemoryMixin:
             HellmError: If the loss is NaN or infinite and such batches are not to be left out (else ``None`` is
                 returned and nothing added), or a single row does not fit.
         """
+        try:
+            return self.gradients(interaction, steps)[0]
+        except BadLoss as bad:
+            self._bad(f"training loss is {bad}")  # type: ignore[attr-defined]
+            return None
+
+    def gradients(self, interaction: Any, steps: int) -> tuple[float, int]:
+        """Add a gradient as :meth:`backward` does; return the mean loss, and of how many targets it is.
+
+        Raises:
+            BadLoss: If it is NaN or infinite; nothing is added then.
+            HellmError: If a single row does not fit.
+        """
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]  # type: ignore[attr-defined]
         # Put aside, so that an attempt that fails half way spoils nothing.
         earlier, random = [parameter.grad for parameter in trained], torch.get_rng_state()
-        loss = None
-        while loss is None:
+        found = None
+        while found is None:
             _set_gradients(trained, [None] * len(trained))
             attempted, failed = min(self.trained.most or len(interaction), len(interaction)), None
             try:
-                loss = self._in_parts(interaction, steps, trained)
-            except _BadLoss as bad:
+                found = self._in_parts(interaction, steps, trained)
+            except BadLoss:
                 _set_gradients(trained, earlier)
-                self._bad(f"training loss is {bad}")  # type: ignore[attr-defined]
-                return None
+                raise
             except (MemoryError, RuntimeError) as error:
                 if not is_memory_error(error):
                     raise
@@ -208,26 +236,29 @@ class MemoryMixin:
         if self._batches % GIVE_BACK == 0:
             give_back_memory()
         _add_gradients(trained, earlier)
-        return loss
+        return found
 
-    def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> float:
+    def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> tuple[float, int]:
         """Fill the gradients, part by part; how many targets a part has is known only after its forward pass."""
         model: Any = self.model  # type: ignore[attr-defined]
         total, targets, parts = 0.0, 0, list(self.trained.parts(len(interaction)))
         for part in parts:
             loss = model.calculate_loss(interaction[part])
-            if not bool(torch.isfinite(loss)):
-                raise _BadLoss(loss.item())
+            bad = not bool(torch.isfinite(loss))
+            if bad and not self.in_step:
+                raise BadLoss(loss.item())
             if len(parts) == 1:
                 (loss / steps).backward()
-                return float(loss.item())
+                if bad:
+                    raise BadLoss(loss.item())
+                return float(loss.item()), model.loss_rows(len(interaction))
             here = model.loss_rows(part.stop - part.start)
             (loss * here).backward()
             total, targets = total + float(loss.item()) * here, targets + here
         for parameter in trained:
             if parameter.grad is not None:
                 parameter.grad /= targets * steps
-        return total / targets
+        return total / targets, targets
 
 
 def _set_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
@@ -244,6 +275,13 @@ def _add_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]
 def _said(error: BaseException) -> str:
     """Return the first line of what an error says."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _without(count: int, interaction: Any, scores: Any, rows: Tensor, items: Tensor) -> tuple[Any, Any, Tensor, Tensor]:
+    """Return a part without its first rows; no scores where no row is left."""
+    left = rows >= count
+    scores = scores[count:] if count < len(scores) else None
+    return interaction[count:], scores, rows[left] - count, items[left]
 
 
 def _within(rows: Tensor, part: slice) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole.trainer import Trainer
 
-from recbole_hellm import signals
+from recbole_hellm import distributed, signals
 from recbole_hellm.checkpoints.steps import StepLoop
 from recbole_hellm.config.every import Every
 from recbole_hellm.config.specs import RunSpec
@@ -19,10 +19,14 @@ from recbole_hellm.errors import ConfigError, HellmError
 from recbole_hellm.trainer.epochs import instead
 from recbole_hellm.trainer.keeping import KeepingMixin
 from recbole_hellm.trainer.losses import LossMixin, added
-from recbole_hellm.trainer.run_folder import BEST, run_folder, run_key, run_stem
+from recbole_hellm.trainer.run_folder import BEST, run_key, run_stem, shared_run_folder
 from recbole_hellm.trainer.saving import events_of
 
 logger = getLogger(__name__)
+
+
+SIGNAL_SECONDS = 2.0
+"""How long the same signal may take to reach all processes of a run."""
 
 
 class _Enough(Exception):
@@ -40,6 +44,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
     optimizer: Any
     epochs: int
     eval_step: int
+    eval_collector: Any
     saved_model_file: str
     _train_epoch: Any
     steps_are_named: bool = False
@@ -104,12 +109,13 @@ class ResumeMixin(LossMixin, KeepingMixin):
             return self._fit(train_data, valid_data, *args, **kwargs)
         key = run_key(self.config, events_of(train_data._dataset))
         root, stem = Path(self.config["checkpoint_dir"]), run_stem(self.config)
-        with run_folder(root, stem, key) as folder:
+        with shared_run_folder(root, stem, key) as folder:
             self._folder = folder
             self.saved_model_file = str(folder / BEST)
             found = self._found(folder, root, stem)
             if found is not None and found["done"]:
                 self._take(found)
+                self.eval_collector.data_collect(train_data)  # as RecBole's fit() does, for metrics that need it
                 logger.info("training had ended already: the best model is in %s", folder / BEST)
                 return self.best_valid_score, self.best_valid_result
             result = self._fit(train_data, valid_data, *args, **kwargs)
@@ -133,6 +139,8 @@ class ResumeMixin(LossMixin, KeepingMixin):
         except signals.Stopped as stop:
             stop.kept = self._keep_at_stop()
             raise
+        except distributed.PeerLost as lost:
+            raise self._left_alone(lost) from lost
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -143,6 +151,19 @@ class ResumeMixin(LossMixin, KeepingMixin):
         finally:
             guard.remove()
             end()
+
+    def _left_alone(self, lost: distributed.PeerLost) -> BaseException:
+        """Keep the state without the others: they may have heard a signal that is only now coming here, or died."""
+        deadline = time.monotonic() + SIGNAL_SECONDS
+        with signals.deferred(lambda: False):  # nothing breaks off what is saved here
+            while not signals.asked() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            kept = self._keep_at_stop()
+        if signals.asked():
+            stop = signals.Stopped(signals.asked())
+            stop.kept = kept
+            return stop
+        return distributed.PeerLost(f"{lost}; {kept}; --resume=yes goes on there") if kept else lost
 
     def _stepped_epoch(
         self, plain: bool, train_epoch: Any, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any
@@ -179,9 +200,20 @@ class ResumeMixin(LossMixin, KeepingMixin):
         done = loop.epoch if loop.batch == 0 else None
         at, epochs, since = self._saved_at
         again = loop.step == at and (done is None or done == epochs)
-        if self._folder is not None and not again and self._every.due(loop.step, done, time.monotonic() - since):
+        due = self._folder is not None and not again and self._every.due(loop.step, done, time.monotonic() - since)
+        # What the clock of the main process says, and what any process was asked to, is for all.
+        due, asked = self._agreed(due)
+        if due and self._folder is not None:
             self._save_state(self._folder)
-        signals.check()
+        signals.check(asked)
+
+    @staticmethod
+    def _agreed(due: bool) -> tuple[bool, int]:
+        """Return whether to save and which signal asks to stop (0: none), the same on every process."""
+        if distributed.world_size() == 1:
+            return due, 0
+        saves, asked = distributed.maxima([float(due and distributed.is_main()), float(signals.asked())])
+        return bool(saves), int(asked)
 
     def _validate(self, loop: StepLoop) -> None:
         """Validate between two steps, and end training if RecBole's rule says so."""

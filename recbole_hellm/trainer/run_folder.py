@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from recbole_hellm import distributed
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.checkpoints.folders import settle
 from recbole_hellm.checkpoints.model_folder import load_json
@@ -22,7 +23,7 @@ WITHOUT_EFFECT = frozenset(
         "resume", "save_every", "result_file", "show_progress", "state", "checkpoint_dir", "stage_cache_dir",
         "data_path", "data_path_root", "source", "preset", "config_files", "device", "gpu_id", "use_gpu", "worker",
         "eval_batch_size", "train_rows_at_once", "memory_limit_gb",
-        "log_wandb", "wandb_project", "tensorboard", "save_dataset", "dataset_save_path",
+        "llm_sharded", "log_wandb", "wandb_project", "tensorboard", "save_dataset", "dataset_save_path",
         "save_dataloaders", "dataloaders_save_path", "nproc", "ip", "port", "local_rank", "world_size", "offset",
         "single_spec",
     }
@@ -55,6 +56,17 @@ def run_key(config: Any, events: str) -> str:
 def run_stem(config: Any) -> str:
     """Return the part of a run folder's name that a user recognises."""
     return f"{config['model']}-{config['dataset']}-{config['seed']}"
+
+
+@contextmanager
+def shared_run_folder(root: Path, stem: str, key: str) -> Iterator[Path]:
+    """Give the folder of a run to all its processes; the main one alone holds it, and writes there."""
+    if not distributed.is_main():
+        yield Path(distributed.of_main(""))
+        return
+    with run_folder(root, stem, key) as folder:
+        distributed.of_main(str(folder))
+        yield folder
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor, nn
 
+from recbole_hellm import distributed
 from recbole_hellm.artifacts import fingerprint
 from recbole_hellm.checkpoints import random_state
 from recbole_hellm.checkpoints.adapter import AdapterPlan, root_of
@@ -41,6 +42,9 @@ class SavingMixin:
     device: torch.device
     saved_model_file: str
     best_valid_score: float
+    in_step: bool = False
+    frozen: str | None = None
+    """Digest of the frozen weights, where it was made before they were split over processes."""
     _training_set: Any = None
     _identity: tuple[tuple[Any, Any], Identity] | None = None
 
@@ -75,6 +79,7 @@ class SavingMixin:
         Raises:
             ArtifactError: If it is damaged, belongs to something else, or did not arrive in the model.
         """
+        distributed.wait()  # the main process may be writing it
         if path.is_file():
             self._load_pickle(path)
             return
@@ -109,7 +114,8 @@ class SavingMixin:
         Raises:
             ArtifactError: If the folder cannot be written, or the model has a parameter that cannot be saved safely.
         """
-        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+        # RecBole's own entry point may have started RecBole's own processes.
+        if not distributed.is_main() or (not self.config["single_spec"] and self.config["local_rank"] != 0):
             return
         target = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         self.write(target, {"epoch": epoch + 1, "best_valid_score": float(self.best_valid_score)})
@@ -118,7 +124,8 @@ class SavingMixin:
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Save the model of a pre-training, which RecBole's two-stage models read by ``pre_model_path``."""
-        self.write(Path(saved_model_file), {"epoch": epoch + 1})
+        if distributed.is_main():
+            self.write(Path(saved_model_file), {"epoch": epoch + 1})
         self.saved_model_file = saved_model_file
 
     def write(self, target: Path, about: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> None:
@@ -171,7 +178,7 @@ class SavingMixin:
                   (dataset.iid_field, dataset.uid_field) if field in dataset.field2id_token}  # fmt: skip
         by_user = self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL
         users = tokens.get(dataset.uid_field, [])
-        frozen = frozen_digest(self.model)
+        frozen = frozen_digest(self.model) if self.frozen is None else self.frozen
         return Identity(
             model=str(self.config["model"]),
             dataset=str(self.config["dataset"]),
@@ -183,6 +190,8 @@ class SavingMixin:
         )
 
     def _probe(self, rows: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        if self.in_step:  # the process that writes cannot score by itself
+            return None
         core = getattr(self.model, "core", None)
         precision = "bf16" if getattr(core, "autocast", False) else "fp32"
         try:

@@ -13,6 +13,7 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_hellm import distributed
 from recbole_hellm.artifacts import ArtifactStore
 from recbole_hellm.config.specs import FinetuneSpec, RunSpec
 from recbole_hellm.errors import ConfigError
@@ -21,6 +22,7 @@ from recbole_hellm.pipeline.base import StageContext, StageRecord, order_stages,
 from recbole_hellm.trainer.epochs import EpochsMixin
 from recbole_hellm.trainer.evaluation import EvaluationMixin
 from recbole_hellm.trainer.memory import MemoryMixin
+from recbole_hellm.trainer.ranks import RanksMixin
 from recbole_hellm.trainer.resume import ResumeMixin
 from recbole_hellm.trainer.saving import SavingMixin
 from recbole_hellm.views import train_view
@@ -28,7 +30,7 @@ from recbole_hellm.views import train_view
 logger = getLogger(__name__)
 
 
-class StagedTrainer(MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, SavingMixin, Trainer):
+class StagedTrainer(RanksMixin, MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, SavingMixin, Trainer):
     """Run the stages the model needs, hand it their results, then train as RecBole does.
 
     Attributes:
@@ -58,7 +60,8 @@ class StagedTrainer(MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, Savi
         )
         stages = order_stages(self.model.needs, settings)
         store = ArtifactStore(Path(run.stage_cache_dir))
-        results, self.stage_records = run_stages(stages, context, store, may_run=run.train_stage != "finetune")
+        with distributed.main_first():  # makes them; the others read them
+            results, self.stage_records = run_stages(stages, context, store, may_run=run.train_stage != "finetune")
         self.model.attach(results)
         self.optimizer = self._build_optimizer()  # a model may have got its parameters only now
         self._attached = True
@@ -88,7 +91,7 @@ class FinetuneTrainer(StagedTrainer):
     Source: HeLLM (arXiv 2504.10541): betas .9 / .95, one warm-up epoch, cosine to 5e-6.
     """
 
-    steps_are_named = True
+    steps_are_named = splits_batches = True
 
     def __init__(self, config: Any, model: Any) -> None:
         self.tune = FinetuneSpec.from_config(config.final_config_dict)
@@ -121,6 +124,7 @@ class FinetuneTrainer(StagedTrainer):
                 self.optimizer.zero_grad()
             self.note(self.backward(interaction.to(self.device), parts))
             if (index + 1) % parts == 0 or index + 1 == len(batches):
+                self.sum_gradients()
                 if self.clip_grad_norm:
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
                 self.optimizer.step()
