@@ -15,6 +15,9 @@ from recbole_hellm.distributed.group import PeerLost
 from recbole_hellm.errors import ConfigError, HellmError
 
 NPROC = "--nproc="
+FOLLOWED = (PeerLost.exit_code, -signal.SIGTERM)
+"""Exit codes of processes that ended since another had: the agent sends SIGTERM, and one that hears it while it runs
+leaves with a code of its own."""
 
 
 def take_nproc(argv: Sequence[str]) -> tuple[int, list[str]]:
@@ -72,8 +75,8 @@ def _told(failures: Sequence[Any]) -> int:
     Raises:
         HellmError: If one died without a word.
     """
-    died = [failure for failure in failures if failure.exitcode < 0]
-    began = died or [failure for failure in failures if failure.exitcode != PeerLost.exit_code] or list(failures)
+    died = [failure for failure in failures if failure.exitcode < 0 and failure.exitcode not in FOLLOWED]
+    began = died or [failure for failure in failures if failure.exitcode not in FOLLOWED] or list(failures)
     first = began[0]
     if first.exitcode >= 0:
         return int(first.exitcode)  # it has said why
