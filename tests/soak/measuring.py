@@ -25,10 +25,11 @@ from recbole_hellm.results import give_back_memory
 MB_A_RUN = 0.1
 """Most that memory may grow in a run: half of the 0.2 MB that must be noticed. Over 180 runs the slope of a steady
 process stays below a tenth of it (docs/reliability.md)."""
-MB_A_RUN_OF_FEW = 1.5
+MB_A_RUN_OF_FEW = 0.75
 """The same over ten runs, in which the allocator has not settled; objects and tensors are counted exactly there."""
-OBJECTS_A_RUN = 25.0
-"""Most that the number of Python's objects may grow in a run: a run makes hundreds of thousands of them."""
+OBJECTS_A_RUN = 2.0
+"""Most that the number of Python's objects may grow in a run; of half a million, a steady process has a few more or
+less from one run to the next."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def switches() -> dict[str, Any]:
     """Return the settings of this process that a run must leave as it finds them."""
     return {
         "signals": [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)],
-        "timer": signal.getitimer(signal.ITIMER_REAL),
+        "timer": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
         "dtype": torch.get_default_dtype(),
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled()),
         "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
