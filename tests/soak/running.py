@@ -103,7 +103,7 @@ class Soak:
         assert stop.value.kept, "nothing was kept"
 
     def _resumed(self, seed: int) -> None:
-        result = self._go("HeLLM", "resumed", self._other(seed), save_every="1 step", epochs=3, resume="auto")
+        result = self._go("HeLLM", "resumed", self._other(seed), save_every="1 step", epochs=3, resume="yes")
         assert self._stages(result)["graph"] == ("ran" if seed % 2 else "reused")
 
     def _other(self, seed: int) -> int:
