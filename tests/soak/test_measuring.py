@@ -117,6 +117,13 @@ def test_a_fifth_of_a_megabyte_a_run_is_seen_through_the_noise(plants, mb_a_run,
     assert [line[:7] for line in found] == (["rss_mb "] if grows else [])
 
 
+def test_objects_that_are_made_once_are_no_growth_and_a_few_a_run_are(plants):
+    here = take()
+    for at in (20, 90, 91, 160):
+        assert grown([replace(here, objects=here.objects + 400 * (run >= at)) for run in range(180)]) == []
+    assert grown([replace(here, objects=here.objects + 3 * run) for run in range(180)]) != []
+
+
 def test_one_file_in_forty_runs_is_seen(plants):
     here = take()
     assert grown([replace(here, files=here.files + run // 40) for run in range(180)]) != []
