@@ -19,8 +19,8 @@ def cleared() -> Iterator[None]:
 
     * Each of RecBole's trainers opens a TensorBoard writer, whose thread lives until the writer is closed, and nobody
       closes it. A closed writer opens a new file if its trainer is trained again.
-    * Each ``init_logger`` puts another wrapper of colorama around ``sys.stdout`` and ``sys.stderr``: after some 330
-      runs in one process, ``print`` would end in ``RecursionError``.
+    * Each ``init_logger`` puts another wrapper of colorama around ``sys.stdout`` and ``sys.stderr``: after some
+      990 runs in one process, ``print`` would end in ``RecursionError``.
     """
     _note_writers()
     streams = {name: getattr(sys, name) for name in ("stdout", "stderr")}
