@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import init_logger, init_seed
 
-from recbole_hellm import compat, distributed, plugin, registry, signals
+from recbole_hellm import compat, distributed, leftovers, plugin, registry, signals
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.data.prepare import DATASETS, prepare
@@ -64,7 +64,7 @@ def run_recbole_hellm(
     """
     if isinstance(model, type):
         model = _registered(model)
-    with signals.watch(), compat.without_pickles():
+    with signals.watch(), compat.without_pickles(), leftovers.cleared():
         config = HellmConfig(model, dataset, config_file_list, config_dict, argv)
         with distributed.joined(config["device"]), quiet_ranks(config):
             return _run(config, saved, test, after_validation)

@@ -104,6 +104,14 @@ class HellmConfig(Config):
             check_recbole_keys(self.final_config_dict)
             check_loss_type(self.final_config_dict)
 
+    _loader: type[yaml.FullLoader] | None = None
+
+    def _build_yaml_loader(self) -> Any:
+        # RecBole adds its rule for floats to yaml's own class, once more for every Config.
+        if HellmConfig._loader is None:
+            HellmConfig._loader = super()._build_yaml_loader()
+        return HellmConfig._loader
+
     def _load_cmd_line(self) -> dict[str, Any]:
         return parse_arguments(self._argv)
 

@@ -32,7 +32,7 @@ def test_a_single_number_or_name_stands_for_a_list():
 
 def test_sys_argv_is_never_read(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--epochs=77", "--learning_rat=3", "--seed", "4"])
-    assert config()["epochs"] == 10
+    assert config()["epochs"] == 4
 
 
 def write(folder, **settings):
