@@ -149,7 +149,7 @@ def test_what_recbole_refuses_of_the_data_is_one_line(refused):
         ("--model=HeLM", "unknown model 'HeLM' (did you mean 'HeLLM'?)"),
         ("--dataset=ml-100", "data set 'ml-100' is not in "),
         ("--lora_rr=1", "unknown setting 'lora_rr' (did you mean 'lora_r'?)"),
-        ("--preset=papr", "unknown preset 'papr' of HeLLM (did you mean 'paper'?); known: default, demo, paper"),
+        ("--preset=papr", "unknown preset 'papr' of HeLLM (did you mean 'paper'?); known: default, demo, fast, paper"),
         ("--text_encoder=minlm", "unknown text encoder 'minlm' (did you mean 'minilm'?); known: hashing, minilm"),
         ("--text_encoder=./gone", "text encoder gone is no model folder"),
         ("--item_features=[imag]", "imag.npy does not exist (there: image); put the array and imag.ids.txt there, or"),
