@@ -116,6 +116,9 @@ def fewer_users(data: Data, n_users: int, options: Options) -> Data:
     """Return a data set of randomly chosen users and the items they took, written into the scratch folder."""
     name = f"{data.name}-{n_users}-users-{options.seed}"
     target = options.scratch / "data" / name
+    target.mkdir(parents=True, exist_ok=True)
+    # A data set of another name has none of the settings that came with the whole.
+    (target / f"{name}.yaml").write_text("load_col: {inter: [user_id, item_id, timestamp]}\n", encoding="utf-8")
     if (target / f"{name}.inter").is_file():
         return Data(name, options.scratch / "data")
     import pandas as pd
@@ -127,7 +130,6 @@ def fewer_users(data: Data, n_users: int, options: Options) -> Data:
     chosen = np.random.default_rng(options.seed).choice(users, size=min(n_users, len(users)), replace=False)
     events = events[events["user_id:token"].isin(set(chosen))]
     items = items[items["item_id:token"].isin(set(events["item_id:token"]))]
-    target.mkdir(parents=True, exist_ok=True)
     items.to_csv(target / f"{name}.item", sep="\t", index=False, quoting=3)
     events.to_csv(target / ".inter", sep="\t", index=False, quoting=3)
     (target / ".inter").replace(target / f"{name}.inter")

@@ -151,6 +151,15 @@ def test_fewer_users_keep_their_rows(options, tmp_path):
     assert {line.split("\t")[0] for line in catalogue[1:]} == items
 
 
+def test_fewer_users_are_read_with_their_times(options, tmp_path):
+    from recbole_hellm.config.recbole_config import HellmConfig
+
+    write_quick(tmp_path / "whole")
+    part = fewer_users(Data(QUICK, tmp_path / "whole"), 5, options)
+    config = HellmConfig("MMHCL", part.name, config_dict={"data_path": str(part.path)})
+    assert config["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
+
+
 def test_synthetic_interactions_have_the_sizes_asked_for():
     users, items = interactions(1000, 300, 8000, seed=0)
     assert 8000 <= len(users) < 8400  # the last round is not cut: it would favour small ids
