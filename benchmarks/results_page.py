@@ -89,11 +89,11 @@ def entry(found: Measured) -> dict[str, Any]:
         "best_baseline": best.label,
         f"best_baseline_{RECALL}": best.mean[RECALL],
         f"best_baseline_{NDCG}": best.mean[NDCG],
-        "p_value": max(test.holm_wilcoxon, test.holm_permutation),
+        "p_value": test.p_users,
         "without_language_model": {
             RECALL: found.row(WITHOUT).mean[RECALL],
             NDCG: found.row(WITHOUT).mean[NDCG],
-            "p_value": max(alone.holm_wilcoxon, alone.holm_permutation),
+            "p_value": alone.p_users,
         },
     }
 
@@ -130,12 +130,11 @@ def notes(found: Sequence[Measured]) -> Iterator[str]:
 
 def _spread(row: Row, metric: str) -> str:
     sd = row.std[metric]
-    return f"{row.mean[metric]:.4f}" + ("" if np.isnan(sd) or len(row.seeds) < 2 else f" ± {sd:.4f}")
+    return f"{row.mean[metric]:.4f}" + ("" if np.isnan(sd) else f" ± {sd:.4f}")
 
 
 def _p(test: PairedResult) -> str:
-    value = max(test.holm_wilcoxon, test.holm_permutation)
-    return "< .001" if value < 0.001 else f"{value:.3f}"
+    return "< .001" if test.p_users < 0.001 else f"{test.p_users:.3f}"
 
 
 def _or_none(value: float) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
+import torch
 
 import recbole_hellm  # noqa: F401  (repairs RecBole before anything imports it)
 from recbole_hellm.testing import checkerboard_settings, tiny_llm
@@ -49,6 +50,15 @@ def disk_full():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """A forked child must not enter an OpenMP pool its parent has made."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

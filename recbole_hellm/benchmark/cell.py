@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hellm.artifacts import file_digest, write_atomically
-from recbole_hellm.benchmark.child import enter
+from recbole_hellm.artifacts import file_digest
+from recbole_hellm.benchmark.child import answer
 from recbole_hellm.benchmark.users import user_columns
 from recbole_hellm.errors import HellmError
 from recbole_hellm.quick_start import run_recbole_hellm
@@ -84,16 +84,8 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the cell of the request file ``argv[0]``; an error of a user's making ends in one line and exit code 2."""
-    request = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    enter(request)
-    try:
-        line = run_cell(request)
-    except HellmError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
-        return 2
-    write_atomically(Path(request["result"]), json.dumps(line, sort_keys=True) + "\n")
-    return 0
+    """Run the cell of the request file ``argv[0]``; return the exit code."""
+    return answer(Path(argv[0]), run_cell)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from recbole_hellm import plugin, registry
-from recbole_hellm.errors import ConfigError
+from recbole_hellm.artifacts import write_atomically
+from recbole_hellm.errors import ConfigError, HellmError
 
 LOOK_SECONDS = 1.0
 """Between two looks whether the parent still lives."""
@@ -50,6 +53,23 @@ def enter(request: Mapping[str, Any]) -> None:
         if name not in registry.models:  # importing the module may have registered it
             registry.models.add(name, kind)
     plugin.register()
+
+
+def answer(request_file: Path, work: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> int:
+    """Do the work of a request file and write what it gives to the file the request names in ``result``.
+
+    Returns:
+        The exit code: an error of a user's making ends in one line and 2.
+    """
+    request = json.loads(request_file.read_text(encoding="utf-8"))
+    enter(request)
+    try:
+        result = work(request)
+    except HellmError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
+        return 2
+    write_atomically(Path(request["result"]), json.dumps(result, sort_keys=True) + "\n")
+    return 0
 
 
 def _end_with(parent: int) -> None:

@@ -81,9 +81,14 @@ class PairedResult:
     holm_seeds: float | None = None
 
     @property
+    def p_users(self) -> float:
+        """The larger p of both tests over users, after correction."""
+        return max(self.holm_wilcoxon, self.holm_permutation)
+
+    @property
     def significant(self) -> bool:
         """Whether both tests over users stay below 0.05 after correction."""
-        return max(self.holm_wilcoxon, self.holm_permutation) < LEVEL
+        return self.p_users < LEVEL
 
 
 def compare_pair(result: PairedResult, a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray]) -> PairedResult:

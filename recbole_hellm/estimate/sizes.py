@@ -73,22 +73,20 @@ def _hellm_shape(config: Any, data: DataShape, evaluation: EvaluationShape) -> R
     settings = config.final_config_dict
     tune, prefix = FinetuneSpec.from_config(settings), PrefixSpec.from_config(settings)
     spec, trained = SequenceSpec.from_config(settings), PretrainSpec.from_config(settings)
-    features: tuple[FeatureShape, ...] = ()
+    fused = FusionSpec.from_config(settings)
     graph: GraphShape | None = None
     sequence: SequenceShape | None = None
-    fused = FusionSpec.from_config(settings)
-    if tune.graph_vectors or (prefix.len > 0 and prefix.graph) or fused.has("graph"):
-        features = _graph_features(config)
-        graph = graph_shape(settings, features, trained.epochs, trained.batch_size)
+    uses_graph = tune.graph_vectors or (prefix.len > 0 and prefix.graph) or fused.has("graph")
+    in_graph = uses_graph and GraphSpec.from_config(settings).item_hypergraph
+    features = _features(config) if in_graph or fused.has("neighbours") else ()
+    if uses_graph:
+        graph = graph_shape(settings, features if in_graph else (), trained.epochs, trained.batch_size)
     if spec.vectors:
         sizes = (spec.embedding_size, spec.n_layers, spec.n_heads, spec.inner_size, spec.epochs, spec.batch_size)
         sequence = SequenceShape(*sizes)
     alone = RunSpec.from_config(settings).only_pretrains
-    read = _features(config) if fused.has("neighbours") else ()
-    fusion = fusion_shape(settings, read) if fused.learned else None
-    return RunShape(
-        data, features or read, graph, sequence, tune_shape(config), evaluation, fusion=fusion, only_stages=alone
-    )
+    fusion = fusion_shape(settings, features if fused.has("neighbours") else ()) if fused.learned else None
+    return RunShape(data, features, graph, sequence, tune_shape(config), evaluation, fusion=fusion, only_stages=alone)
 
 
 def fusion_shape(settings: Any, features: tuple[FeatureShape, ...]) -> FusionShape:

@@ -217,12 +217,12 @@ class MemoryMixin:
         earlier, random = [parameter.grad for parameter in trained], torch.get_rng_state()
         found = None
         while found is None:
-            _set_gradients(trained, [None] * len(trained))
+            set_gradients(trained, [None] * len(trained))
             attempted, failed = min(self.trained.most or len(interaction), len(interaction)), None
             try:
                 found = self._in_parts(interaction, steps, trained)
             except BadLoss:
-                _set_gradients(trained, earlier)
+                set_gradients(trained, earlier)
                 raise
             except (MemoryError, RuntimeError) as error:
                 if not is_memory_error(error):
@@ -235,7 +235,7 @@ class MemoryMixin:
         self._batches += 1
         if self._batches % GIVE_BACK == 0:
             give_back_memory()
-        _add_gradients(trained, earlier)
+        add_gradients(trained, earlier)
         return found
 
     def _in_parts(self, interaction: Any, steps: int, trained: list[Any]) -> tuple[float, int]:
@@ -261,12 +261,14 @@ class MemoryMixin:
         return total / targets, targets
 
 
-def _set_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
+def set_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
+    """Give each parameter its gradient, or none."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
 
 
-def _add_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
+def add_gradients(parameters: Sequence[Any], gradients: Sequence[Tensor | None]) -> None:
+    """Add gradients, changed in place, to those the parameters have."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)

@@ -15,7 +15,7 @@ from recbole_hellm.checkpoints.identity import frozen_digest
 from recbole_hellm.checkpoints.steps import StepLoop
 from recbole_hellm.config.specs import BackboneSpec, RunSpec
 from recbole_hellm.errors import ConfigError
-from recbole_hellm.trainer.memory import BadLoss, Halving
+from recbole_hellm.trainer.memory import BadLoss, Halving, add_gradients, set_gradients
 
 
 class RanksMixin:
@@ -83,20 +83,17 @@ class RanksMixin:
             return super().backward(interaction, steps)  # type: ignore[misc]
         batch, trained = self.model.drawn(interaction), self._trained()
         earlier = [parameter.grad for parameter in trained]
-        for parameter in trained:
-            parameter.grad = None
+        set_gradients(trained, [None] * len(trained))
         loss, targets, bad = self._of_own_rows(batch)
         total, all_targets, all_bad = distributed.sums([loss * targets, targets, bad])
         if all_bad:
-            for parameter, gradient in zip(trained, earlier, strict=True):
-                parameter.grad = gradient
+            set_gradients(trained, earlier)
             self._bad(f"training loss is NaN or infinite on {int(all_bad)} of {distributed.world_size()} processes")  # type: ignore[attr-defined]
             return None
-        for parameter, gradient in zip(trained, earlier, strict=True):
+        for parameter in trained:
             if parameter.grad is not None:
                 parameter.grad.mul_(targets / (all_targets * steps))
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+        add_gradients(trained, earlier)
         return total / all_targets
 
     def _of_own_rows(self, batch: Any) -> tuple[float, int, bool]:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_hellm.artifacts import write_atomically
-from recbole_hellm.benchmark.child import enter
+from recbole_hellm.benchmark.child import answer
 from recbole_hellm.errors import HellmError
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.results import plain
@@ -55,17 +54,13 @@ def run_trial(request: Mapping[str, Any], asker: Asker | None) -> dict[str, Any]
 
 
 def main(argv: list[str]) -> int:
-    """Run the request file ``argv[0]``; an error of a user's making ends in one line and exit code 2."""
-    request = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    enter(request)
-    try:
-        asker = Asker(request["socket"], request["metric"], request["epochs"]) if "socket" in request else None
-        result = run_trial(request, asker)
-    except HellmError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
-        return 2
-    write_atomically(Path(request["result"]), json.dumps(result, sort_keys=True) + "\n")
-    return 0
+    """Run the trial of the request file ``argv[0]``; return the exit code."""
+    return answer(Path(argv[0]), _asked)
+
+
+def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
+    asker = Asker(request["socket"], request["metric"], request["epochs"]) if "socket" in request else None
+    return run_trial(request, asker)
 
 
 if __name__ == "__main__":

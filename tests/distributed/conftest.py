@@ -1,7 +1,6 @@
 """Fixtures of the tests with several processes."""
 
 import pytest
-import torch
 from processes import together
 
 from recbole_hellm.checkpoints.model_folder import read_model
@@ -13,15 +12,6 @@ SAME = {
     "train_batch_size": 15, "stopping_step": 10, "metrics": ["Recall", "NDCG", "MRR", "ItemCoverage", "GAUC"],
 }  # fmt: skip
 """Without dropout, whose draws differ by process; batches of 15, 15 and 10 rows."""
-
-
-@pytest.fixture(scope="session")
-def one_thread():
-    """A forked child must not enter an OpenMP pool its parent has made."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Runs:

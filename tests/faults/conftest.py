@@ -3,19 +3,9 @@
 import signal
 
 import pytest
-import torch
 from killing import Runs
 
 from recbole_hellm.testing import tiny_llm
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """A forked child must not enter an OpenMP pool its parent has made."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
