@@ -85,8 +85,9 @@ def nearest_neighbour_hypergraph(
         mask = None if present is None else present[m]
         ids, unit = _unit_rows(features, mask, n_items, m)
         rough, starts = unit.float(), range(0, ids.numel(), block_rows)
+        room = _Room(unit, min(block_rows, ids.numel()), k)
         for start in tqdm(starts, desc=f"neighbours, modality {m + 1}", disable=not show_progress):
-            row, column = _block_neighbours(unit, rough, start, min(start + block_rows, ids.numel()), k)
+            row, column = _block_neighbours(unit, rough, start, min(start + block_rows, ids.numel()), k, room)
             nodes.append(ids[row])
             edges.append(ids[column] + m * n_items)
     device = modalities[0].device
@@ -126,7 +127,33 @@ def _unit_rows(features: Tensor, present: Tensor | None, n_items: int, modality:
     return ids[nonzero], rows[nonzero] / norms[nonzero, None]
 
 
-def _block_neighbours(unit: Tensor, rough: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+class _Room:
+    """Memory for the large matrices of a block, taken once: glibc before 2.38 does not reuse what was freed aligned.
+
+    Without it the process grew by the matrices of a block with every block, in some runs and not in others.
+
+    Args:
+        unit: Unit vectors, ``[n, d]``.
+        rows: Rows of a block, at most.
+        k: Neighbours of a row.
+    """
+
+    def __init__(self, unit: Tensor, rows: int, k: int) -> None:
+        n, width = unit.shape
+        self.similarity = torch.empty(rows, n, device=unit.device)
+        self.candidates = unit.new_empty(rows * min(k + SPARE, n), width)
+
+    def similarities(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return ``left @ right.T``, valid until the next call."""
+        return torch.mm(left, right.T, out=self.similarity[: len(left)])
+
+    def rows(self, unit: Tensor, places: Tensor) -> Tensor:
+        """Return the rows of ``unit`` at ``places [b, c]`` as ``[b, c, d]``, valid until the next call."""
+        found = torch.index_select(unit, 0, places.flatten(), out=self.candidates[: places.numel()])
+        return found.view(*places.shape, -1)
+
+
+def _block_neighbours(unit: Tensor, rough: Tensor, start: int, stop: int, k: int, room: _Room) -> tuple[Tensor, Tensor]:
     """Return (row, column) pairs of the ``k`` most similar rows for rows ``start..stop``.
 
     A product in float32 proposes candidates, float64 decides among them; where the proposal's error bound leaves a
@@ -138,16 +165,17 @@ def _block_neighbours(unit: Tensor, rough: Tensor, start: int, stop: int, k: int
         start: First row.
         stop: Row after the last.
         k: Neighbours of a row, itself included.
+        room: Memory for the block.
     """
     n = unit.shape[0]
     if k + SPARE >= n:
         return _all_compared(unit, torch.arange(start, stop, device=unit.device), k)
-    similarity = rough[start:stop] @ rough.T
+    similarity = room.similarities(rough[start:stop], rough)
     rows = torch.arange(start, stop, device=unit.device)
     similarity[rows - start, rows] = torch.inf  # an item is its own nearest neighbour
     values, columns = similarity.topk(k + SPARE, dim=1)
     columns = columns.sort(dim=1).values  # among equal similarities the smaller id wins: the sort below is stable
-    exact = torch.bmm(unit[columns], unit[start:stop].unsqueeze(2)).squeeze(2).float()
+    exact = torch.bmm(room.rows(unit, columns), unit[start:stop].unsqueeze(2)).squeeze(2).float()
     exact[columns == rows.unsqueeze(1)] = torch.inf
     exact, order = exact.sort(dim=1, descending=True, stable=True)
     columns = columns.gather(1, order)
