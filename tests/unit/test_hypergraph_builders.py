@@ -148,9 +148,10 @@ def test_proposed_candidates_change_nothing(seed, k, kind):
     elif kind == "near":
         vectors = vectors[:1] + 1e-4 * vectors
     unit = builders._unit_rows(vectors, None, 90, 0)[1]
+    room = builders._Room(unit, 40, k)
     for start in range(0, len(unit), 40):
         stop = min(start + 40, len(unit))
-        found = builders._block_neighbours(unit, unit.float(), start, stop, k)
+        found = builders._block_neighbours(unit, unit.float(), start, stop, k, room)
         want = builders._all_compared(unit, torch.arange(start, stop), k)
         assert sorted(zip(*(x.tolist() for x in found), strict=True)) == list(
             zip(*(x.tolist() for x in want), strict=True)
