@@ -96,15 +96,19 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             },
         ),
         "fusion": Part("without fusion", "The scores are the language model's alone.", {"fusion": "off"}),
-        "fusion_llm": Part(
-            "fusion without the model",
-            "Counts, cosines and the weight of a repeat, chosen as ever; the language model has no say.",
-            # No training reaches these scores, so one epoch gives what twenty would.
-            {"fusion_parts": ["transitions", "neighbours", "graph", "repeat"], "epochs": 1, "eval_step": 1},
-        ),
     }
 )
-"""The parts every data set has; :func:`parts_of` adds one for each of its item features."""
+"""The parts every data set has; :func:`parts_of` adds one for each item feature and each part of the sum of scores."""
+SUMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "llm": ("the model", "Counts, cosines and the weight of a repeat; the language model has no say."),
+        "transitions": ("counts", "No transition counts in the sum of scores."),
+        "neighbours": ("features", "No cosines of item features in the sum of scores; stage 1 still reads them."),
+        "graph": ("graph vectors", "No cosines of stage-1 vectors in the sum of scores; the model still reads them."),
+        "repeat": ("repeats", "Items of the history are scored like all others."),
+    }
+)
+"""What the sum of scores is called without each of ``fusion_parts``, and what is missing then."""
 
 
 def parts_of(dataset: str, settings: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Part]:
@@ -130,6 +134,17 @@ def _parts(settings: Mapping[str, Any]) -> dict[str, Part]:
                 feature, others = entry.partition("=")[0], [other for other in entries if other != entry]
                 what = f"Item hypergraph and fusion are built without the items' {feature}."
                 parts[feature] = Part(f"without {feature}", what, {"item_features": others})
+    return {**parts, **_summands(FusionSpec.from_config(settings))}
+
+
+def _summands(fusion: FusionSpec) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    for name, (words, what) in SUMMANDS.items():
+        others = [other for other in fusion.fusion_parts if other != name]
+        if fusion.has(name) and {*others} - {"repeat"}:  # something has to tell items apart
+            # No training reaches the scores without the model, so one epoch gives what twenty would.
+            settings = {"fusion_parts": others, **({"epochs": 1, "eval_step": 1} if name == "llm" else {})}
+            parts[f"fusion_{name}"] = Part(f"fusion without {words}", what, settings)
     return parts
 
 

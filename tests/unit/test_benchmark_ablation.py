@@ -16,7 +16,8 @@ from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.testing.building import build
 
 EVERY = ["user_hypergraph", "item_hypergraph", "text", "image", "contrast", "sequence_vectors", "graph_vectors",
-         "prefix_graph", "prefix", "lora", "pretrained", "llm_layers", "fusion", "fusion_llm"]  # fmt: skip
+         "prefix_graph", "prefix", "lora", "pretrained", "llm_layers", "fusion", "fusion_llm", "fusion_transitions",
+         "fusion_neighbours", "fusion_graph", "fusion_repeat"]  # fmt: skip
 WHOLE = {
     "stages": {"features", "graph", "sequence"},
     "user hypergraph": True,
@@ -45,6 +46,10 @@ WITHOUT = {
     "llm_layers": {"prefix": None, "LoRA": False, "layers": 0, "weights": None},
     "fusion": {"fusion": None},
     "fusion_llm": {"fusion": WHOLE["fusion"] - {"llm"}},
+    "fusion_transitions": {"fusion": WHOLE["fusion"] - {"transitions"}},
+    "fusion_neighbours": {"fusion": WHOLE["fusion"] - {"neighbours text", "neighbours image"}},
+    "fusion_graph": {"fusion": WHOLE["fusion"] - {"graph"}},
+    "fusion_repeat": {"fusion": WHOLE["fusion"] - {"repeat"}},
 }
 
 
@@ -133,7 +138,10 @@ def test_the_start_of_the_log_names_what_is_off(name, toy):
         return  # which features there are is the data set's own affair
     if name.startswith("fusion"):  # the paper has none: the log names what there is
         said = [line for line in build("HeLLM", toy(**part.settings)).model.departures() if line.startswith("fusion")]
-        assert [("learned" in line, " llm," in line) for line in said] == ([] if name == "fusion" else [(True, False)])
+        gone = {"fusion_llm": " llm,", "fusion_transitions": "transitions", "fusion_neighbours": "neighbours",
+                "fusion_graph": "graph", "fusion_repeat": "repeat"}  # fmt: skip
+        assert len(said) == (name != "fusion")
+        assert not any(gone[name] in line or "learned" not in line for line in said)
         return
     key, value = next(iter(part.settings.items()))
     assert (f"{key}={value:g}" if name == "contrast" else f"{key}={value}") in lines
@@ -150,13 +158,14 @@ def test_the_plan_holds_the_whole_model_first(run):
     labels = ["full", "without user hypergraph", "without item hypergraph", "without text", "without image",
               "without contrast", "without sequence vectors", "without graph vectors", "without graph in the prefix",
               "without prefix", "without LoRA", "without pretrained weights", "without language model",
-              "without fusion", "fusion without the model"]  # fmt: skip
+              "without fusion", "fusion without the model", "fusion without counts", "fusion without features",
+              "fusion without graph vectors", "fusion without repeats"]  # fmt: skip
     assert [entry.label for entry in made.entries] == labels
     assert (made.name, made.datasets, made.seeds) == ("ablation-checkerboard", (CHECKERBOARD,), (3, 4))
     assert {(entry.model, entry.group) for entry in made.entries} == {("HeLLM", "ablation")}
     assert made.entries[0].settings == {}
     cells = made.cells()
-    assert len(cells) == 30
+    assert len(cells) == 38
     for cell in cells:
         HellmConfig(cell.model, cell.dataset, config_dict=cell.settings)
 
@@ -189,10 +198,10 @@ def test_a_feature_file_stays_with_its_feature():
         ({"graph_item_hypergraph": False}, {"item_hypergraph"}, "it is off already"),
         (
             {"graph_item_hypergraph": False, "fusion": "off"},
-            {"item_hypergraph", "text", "image", "fusion", "fusion_llm"},
+            {"item_hypergraph", "text", "image", "fusion"},
             "it is off already",
         ),
-        ({"item_features": []}, {"item_hypergraph"}, "it is off already"),
+        ({"item_features": []}, {"item_hypergraph", "fusion_neighbours"}, "it is off already"),
         (
             {"item_features": ["text"], "fusion_parts": ["llm", "transitions", "repeat"]},
             {"text"},
@@ -207,7 +216,7 @@ def test_a_feature_file_stays_with_its_feature():
         ),
         (
             {"fusion_parts": ["transitions", "neighbours", "repeat"]},
-            {*EVERY} - {"text", "image", "fusion", "fusion_llm"},
+            {name for name in EVERY if name not in ("text", "image") and not name.startswith("fusion")},
             "it is off already",
         ),
         ({"graph_alpha_user": 0, "graph_alpha_item": 0.0}, {"contrast"}, "it is off already"),
@@ -274,7 +283,7 @@ def test_wrong_settings_are_refused_before_anything_runs(run):
 
 def test_parts_change_settings_that_exist_and_are_off_by_them_alone(run):
     known = {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118
-    assert len(PARTS) == 12
+    assert len(PARTS) == 11
     for part in PARTS.values():
         assert set(part.settings) <= known | {"epochs", "eval_step"}
         assert part.what.endswith(".")
