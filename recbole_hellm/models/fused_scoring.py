@@ -86,10 +86,12 @@ class FusedScoring(StagedRecommender):
         """
         if self.fusion is None or "llm" not in self.fusion.parts:
             return
-        residual = Residual(self.fusion.parts, self.fusion.transitions, self.n_items, self.fused.fusion_decay)
-        if residual.parts:
+        train, fusion = train_view(dataset), self.fusion
+        counts = torch.bincount(train.item, minlength=self.n_items)
+        residual = Residual(fusion.parts, fusion.transitions, counts, fusion.decay)
+        if len(residual.parts) > 1:
             self.residual, self._half = residual, half
-            self._examples = training_examples(train_view(dataset), int(dataset.config["MAX_ITEM_LIST_LENGTH"]), seed)
+            self._examples = training_examples(train, int(dataset.config["MAX_ITEM_LIST_LENGTH"]), seed)
 
     def before_training(self) -> None:
         """Fit the scales of what is added to the language model's logits, and let the sum start from them."""

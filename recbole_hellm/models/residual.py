@@ -14,6 +14,7 @@ from recbole_hellm.views import TrainView
 
 RANK = 256
 """Width item features are reduced to: an offset needs no more of a cosine, and its product is made for every target."""
+POPULARITY = "popularity"
 EXAMPLES = 1024
 """Training histories the scales are fitted on, at most."""
 COLUMNS = 2**15
@@ -31,30 +32,36 @@ class Residual(nn.Module):
     of the history itself and its target, which a training table holds (:func:`pctm.own_share`). Parts that were trained
     on the targets, such as the vectors of stage 1, are left out: they would look better than they are.
 
+    The logarithm of an item's training count is added too, though no sum of scores has it: popularity lowers a
+    cross-entropy first and helps a ranking of this kind least, so it is not the model's to learn (logit adjustment,
+    Menon et al. 2021, arXiv 2007.07314).
+
     Holds nothing that is saved: it follows from the training data.
 
     Args:
         names: Parts, of ``transitions``, ``neighbours <modality>`` and ``repeat``; others are left out.
         transitions: Fitted counts; needed for ``transitions``.
-        n_items: I, the padding item 0 included.
+        counts: Training events of every item, shape ``[I]``, the padding item 0 included.
         decay: Weight of a history item, per item newer than it, in ``neighbours``.
 
     Attributes:
-        parts: The parts in order.
+        parts: The parts in order, and ``popularity``.
         scales: Factor of each part, shape ``[P]``; zeros until :meth:`fit`.
     """
 
     scales: Tensor
+    popularity: Tensor
 
-    def __init__(self, names: Sequence[str], transitions: Transitions | None, n_items: int, decay: float) -> None:
+    def __init__(self, names: Sequence[str], transitions: Transitions | None, counts: Tensor, decay: float) -> None:
         super().__init__()
-        self.parts = tuple(name for name in names if _fits(name))
-        self.transitions, self.n_items, self.decay = transitions, n_items, decay
+        self.parts = (*(name for name in names if _fits(name)), POPULARITY)
+        self.transitions, self.n_items, self.decay = transitions, len(counts), decay
         self.cosines = tuple(name for name in self.parts if name.startswith("neighbours "))
         self.register_buffer("scales", torch.zeros(len(self.parts)), persistent=False)
         for index in range(len(self.cosines)):
-            self.register_buffer(f"vectors_{index}", torch.zeros(n_items, 0), persistent=False)
-        self.register_buffer("right", torch.zeros(n_items, 0), persistent=False)
+            self.register_buffer(f"vectors_{index}", torch.zeros(self.n_items, 0), persistent=False)
+        self.register_buffer("popularity", torch.log1p(counts.float()), persistent=False)
+        self.register_buffer("right", torch.zeros(self.n_items, 0), persistent=False)
 
     def fit(self, vectors: Mapping[str, Tensor], histories: Tensor, targets: Tensor, half: bool = False) -> None:
         """Choose the scales under which the parts alone make training targets most likely.
@@ -67,10 +74,9 @@ class Residual(nn.Module):
         """
         for index, name in enumerate(self.cosines):
             setattr(self, f"vectors_{index}", reduced(vectors[name], RANK))
-        widths = [self._vectors(name) for name in self.cosines]
-        right = torch.cat(widths, dim=1) if widths else self.scales.new_zeros(self.n_items, 0)
+        right = torch.cat([*(self._vectors(name) for name in self.cosines), self.popularity.unsqueeze(1)], dim=1)
         self.right = right.bfloat16() if half else right
-        if len(targets) and self.parts:
+        if len(targets):
             found = likely_scales(*self._said(histories, targets), [part == "repeat" for part in self.parts])
             self.scales.copy_(found)
 
@@ -83,7 +89,8 @@ class Residual(nn.Module):
         """
         scale = dict(zip(self.parts, self.scales.tolist(), strict=True))
         left = [profiles(histories, self._vectors(name), self.decay) * scale[name] for name in self.cosines]
-        entries = [_no_entries(histories)]
+        left.append(torch.full((len(histories), 1), scale[POPULARITY], device=histories.device))
+        entries = [self._own_event(targets, scale[POPULARITY])]
         if "transitions" in scale:
             entries += [(row, column, value * scale["transitions"]) for row, column, value in
                         self._counted(histories, targets)]  # fmt: skip
@@ -92,8 +99,7 @@ class Residual(nn.Module):
             entries.append((row, column, torch.full(row.shape, scale["repeat"], device=row.device)))
         row, column, value = (torch.cat(pieces) for pieces in zip(*entries, strict=True))
         order = torch.argsort(row, stable=True)
-        thin = torch.cat(left, dim=1) if left else self.scales.new_zeros(len(histories), 0)
-        return Offset(thin, self.right, row[order], column[order], value[order])
+        return Offset(torch.cat(left, dim=1), self.right, row[order], column[order], value[order])
 
     def in_words(self) -> str:
         """Return the parts and their scales."""
@@ -103,6 +109,12 @@ class Residual(nn.Module):
         vectors = getattr(self, f"vectors_{self.cosines.index(name)}")
         assert isinstance(vectors, Tensor)
         return vectors
+
+    def _own_event(self, targets: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the event of each target itself adds to its popularity, taken off."""
+        count = torch.expm1(self.popularity[targets])
+        less = torch.log1p((count - 1).clamp(min=0)) - self.popularity[targets]
+        return torch.arange(len(targets), device=targets.device), targets, less * scale
 
     def _counted(self, histories: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return the entries of the mixed counts, and what their targets' own pairs added to them, taken off."""
@@ -201,8 +213,3 @@ def _likely(parts: Tensor, real: Tensor) -> Tensor:
 
 def _fits(name: str) -> bool:
     return name in ("transitions", "repeat") or name.startswith("neighbours ")
-
-
-def _no_entries(histories: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    nowhere = histories.new_zeros(0)
-    return nowhere, nowhere, nowhere.float()

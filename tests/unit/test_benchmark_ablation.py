@@ -122,7 +122,7 @@ def described(settings, llm, watched):
         "layers": core.backbone.n_layers if core.backbone is not None else 0,
         "weights": weights_of(core.backbone, llm),
         "fusion": None if built.model.fusion is None else {*built.model.fusion.parts},
-        "trained on": None if built.model.residual is None else built.model.residual.parts,
+        "trained on": None if built.model.residual is None else built.model.residual.parts[:-1],
     }
 
 

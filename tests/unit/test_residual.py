@@ -38,6 +38,10 @@ def rows(some):
     return histories, torch.tensor([target for _, target in pairs])
 
 
+def counts_of(some):
+    return torch.bincount(torch.tensor([item for sequence in some for item in sequence]), minlength=N_ITEMS)
+
+
 @pytest.fixture
 def spec():
     return TransitionSpec(gap_decay=0.5, max_gap=4, tau=50.0, recency_decay=0.7)
@@ -48,7 +52,7 @@ def fitted(spec):
     some = sequences(0)
     transitions = Transitions(spec, view(some))
     text = unit_rows(torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(1)))
-    residual = Residual(PARTS, transitions, N_ITEMS, 0.6)
+    residual = Residual(PARTS, transitions, counts_of(some), 0.6)
     histories, targets = rows(some)
     residual.fit({"neighbours text": text}, histories, targets)
     return residual, some, transitions, text
@@ -59,22 +63,26 @@ def dense(offset, n_rows):
 
 
 def test_parts_that_were_trained_on_the_targets_are_left_out(fitted):
-    assert fitted[0].parts == ("transitions", "neighbours text", "repeat")
+    assert fitted[0].parts == ("transitions", "neighbours text", "repeat", "popularity")
 
 
-def test_the_offset_is_the_sum_the_fusion_makes_but_for_the_targets_own_pairs(fitted):
+def test_the_offset_is_the_sum_the_fusion_makes_and_popularity_without_the_target_itself(fitted):
     residual, some, transitions, text = fitted
     histories, targets = rows(some)
     fusion = ScoreFusion(("llm", "transitions", "neighbours", "repeat"), ["text"], transitions, N_ITEMS, 0.6)
     fusion.attach({"text": text})
     want = torch.zeros(len(targets), N_ITEMS)
-    for part, scale in zip(residual.parts, residual.scales.tolist(), strict=True):
+    for part, scale in zip(residual.parts[:-1], residual.scales.tolist(), strict=False):
         fusion.add(want, part, scale, histories)
     found = dense(residual(histories, targets), len(targets))
     mine = torch.arange(len(targets)), targets
     own = transitions.own_share(histories, (histories > 0).sum(1), targets)
     assert bool((own > 0).all())
     want[mine] -= residual.scales[0] * own
+    counts = counts_of(some).float()
+    popular = counts.log1p().repeat(len(targets), 1)
+    popular[mine] = (counts[targets] - 1).log1p()
+    want += residual.scales[-1] * popular
     want[:, 0] = 0  # the padding item, which the fusion leaves to be masked
     torch.testing.assert_close(found, want, atol=3e-3, rtol=0)  # the fusion's vectors are rounded to float16
 
