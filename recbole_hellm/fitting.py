@@ -85,9 +85,15 @@ class Fit:
         return result, dict(self.trainer.ranks)
 
     def test_without_fusion(self) -> dict[str, Any] | None:
-        """Return the test metrics of the model's own scores, for comparison alone; ``None`` if they are not fused."""
+        """Return the test metrics of the model's own scores, for comparison alone.
+
+        ``None`` if they are not fused, or were trained to be: what other parts leave ranks nothing by itself.
+        """
         trainer, model = self.trainer, self.trainer.model
         if getattr(model, "fusion", None) is None:
+            return None
+        if model.residual is not None:
+            logger.info("fusion: %s", model.fusion.in_words(model.list_length))
             return None
         kept = trainer.ranks, trainer.users_per_second
         with model.without_fusion():

@@ -113,6 +113,9 @@ class FinetuneSpec(Spec):
     """Scale the item slots to the root mean square of the token embeddings (to 1 with ``llm_layers: 0``)."""
     dropout: float = 0.4
     """Dropout of the item vectors before, and of the hidden state after the backbone."""
+    residual: bool = True
+    """Whether the language model learns what counts, features and repeats leave unsaid of a target: their scores are
+    added to its logits in training. Without ``fusion: learned``, or without ``llm`` in it, there is nothing to add."""
     label_smoothing: float = 0.0
     """Share of the target's mass spread over the catalogue."""
     negatives: int = 0

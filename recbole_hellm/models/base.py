@@ -35,6 +35,9 @@ class StagedRecommender(nn.Module):
         """
         return interaction
 
+    def before_training(self) -> None:
+        """Prepare what is made once, of training data and stages, before the first step."""
+
     def before_validation(self, valid_data: Any) -> None:
         """Choose, on validation, what is chosen anew before each reading of it; RecBole's validation loader."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from recbole_hellm import distributed
 from recbole_hellm.config.specs import FusionSpec, TransitionSpec
 from recbole_hellm.models.base import StagedRecommender
 from recbole_hellm.models.hellm_core import HeLLMCore
+from recbole_hellm.models.residual import Residual, training_examples
 from recbole_hellm.models.score_fusion import Case, ScoreFusion
 from recbole_hellm.models.transitions import Transitions
 from recbole_hellm.views import train_view
 
+logger = getLogger(__name__)
 ROWS = 128
 """Histories of like length scored in one pass: enough for the matrix products, few enough to need little padding."""
 
@@ -28,6 +31,7 @@ class FusedScoring(StagedRecommender):
 
     Attributes:
         fusion: The sum of the scores; ``None`` with ``fusion=off`` and inside :meth:`without_fusion`.
+        residual: The other parts' scores in training; ``None`` where the model is trained by itself.
     """
 
     core: HeLLMCore
@@ -37,6 +41,7 @@ class FusedScoring(StagedRecommender):
     ITEM_SEQ_LEN: str
     POS_ITEM_ID: str
     fusion: ScoreFusion | None
+    residual: Residual | None
 
     def _inputs(self, interaction: Any) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -52,7 +57,8 @@ class FusedScoring(StagedRecommender):
             dataset: The dataset of RecBole's training loader: counts are fitted on it and no other.
             modalities: Names of the item features.
         """
-        self.fused, self.list_length, self.fusion = FusionSpec.from_config(settings), _cutoff(settings), None
+        self.fused, self.list_length = FusionSpec.from_config(settings), _cutoff(settings)
+        self.fusion, self.residual = None, None
         if not self.fused.learned:
             return
         counts = None
@@ -70,9 +76,40 @@ class FusedScoring(StagedRecommender):
         if self.fusion is not None and self.fusion.cosines:
             self.fusion.attach(results.get("features", {}), results.get("graph", {}).get("item"))
 
+    def leave_to_model(self, dataset: Any, seed: int, half: bool) -> None:
+        """Train the language model on what the other parts of the fusion leave, if there are both.
+
+        Args:
+            dataset: The dataset of RecBole's training loader.
+            seed: Of the training histories the parts' scales are fitted on.
+            half: Multiply in bf16.
+        """
+        if self.fusion is None or "llm" not in self.fusion.parts:
+            return
+        train, fusion = train_view(dataset), self.fusion
+        counts = torch.bincount(train.item, minlength=self.n_items)
+        residual = Residual(fusion.parts, fusion.transitions, counts, fusion.decay)
+        if len(residual.parts) > 1:
+            self.residual, self._half = residual, half
+            self._examples = training_examples(train, int(dataset.config["MAX_ITEM_LIST_LENGTH"]), seed)
+
+    def before_training(self) -> None:
+        """Fit the scales of what is added to the language model's logits, and let the sum start from them."""
+        if self.residual is None or self.fusion is None:
+            return
+        vectors = {name: self.fusion.vectors(name) for name in self.residual.cosines}
+        histories, targets = (tensor.to(self.device) for tensor in self._examples)
+        with torch.no_grad():
+            self.residual.fit(vectors, histories, targets, self._half)
+        distributed.spread([self.residual.scales])
+        self.fusion.start_from(dict(zip(self.residual.parts, self.residual.scales.tolist(), strict=True)))
+        logger.info("added to the logits in training: %s", self.residual.in_words())
+
     def fusion_departures(self) -> Iterator[tuple[bool, str]]:
         """Yield how the fusion departs from a paper that has none."""
         parts = ", ".join(self.fusion.parts) if self.fusion is not None else ""
+        trained = "finetune_residual=True: the language model is trained on what counts and features leave"
+        yield self.residual is not None, trained
         yield self.fused.learned, f"fusion=learned: scores are a sum of {parts}, with weights chosen on validation"
 
     def full_sort_predict(self, interaction: Any) -> Tensor:

@@ -67,6 +67,8 @@ class HeLLM(FusedScoring, SequentialRecommender):
         self.needs = (("graph",) if uses_graph else ()) + (("sequence",) if self.sequence.vectors else ())
         self.core = self._build(int(settings["seed"]))
         self.fuse(settings, dataset, [entry.partition("=")[0] for entry in self.features.item_features])
+        if self.tune.residual and self.loss_type == "CE":
+            self.leave_to_model(dataset, int(settings["seed"]), half=self.core.autocast)
 
     def _build(self, seed: int) -> HeLLMCore:
         graph_dim = self.graph.embedding_size
@@ -196,7 +198,8 @@ class HeLLM(FusedScoring, SequentialRecommender):
         if self.loss_type == "BPR":
             head, negative = self.core.head, interaction[self.NEG_ITEM_ID]
             return -functional.logsigmoid(head.of_items(states, target) - head.of_items(states, negative)).mean()
-        return self.core.loss(states, target, self.tune.label_smoothing)
+        offset = self.residual(item_seq, target) if self.residual is not None else None
+        return self.core.loss(states, target, self.tune.label_smoothing, offset)
 
     def loss_rows(self, n_rows: int) -> int:
         """Return how many targets the loss just returned is the mean of."""
@@ -222,7 +225,7 @@ class HeLLM(FusedScoring, SequentialRecommender):
         targets = torch.cat([item_seq[:, 1:], item_seq.new_zeros(len(item_seq), 1)], dim=1)
         targets[torch.arange(len(targets), device=targets.device), lengths - 1] = target
         context = self._context(lengths) if context is None else context
-        return self.core.causal_loss(item_seq, mask, targets, context, self.tune.label_smoothing)
+        return self.core.causal_loss(item_seq, mask, targets, context, self.tune.label_smoothing, self.residual)
 
     def _last_hidden(self, interaction: Any) -> Tensor:
         """Return the state that predicts the next item of every row, shape ``[B, D]``; rows of like length together."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,7 +11,7 @@ from torch.nn import functional
 from recbole_hellm.llm.backbone import Backbone
 from recbole_hellm.llm.graph_prefix import GraphPrefix
 from recbole_hellm.llm.prompt import Prompt
-from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy, sampled_cross_entropy
+from recbole_hellm.nn.catalogue_loss import Offset, catalogue_cross_entropy, sampled_cross_entropy
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 from recbole_hellm.nn.pooling import running_mean
@@ -119,7 +121,13 @@ class HeLLMCore(nn.Module):
         return self.head(self.last_hidden(item_seq, mask))
 
     def causal_loss(
-        self, item_seq: Tensor, mask: Tensor, targets: Tensor, context_len: Tensor, label_smoothing: float
+        self,
+        item_seq: Tensor,
+        mask: Tensor,
+        targets: Tensor,
+        context_len: Tensor,
+        label_smoothing: float,
+        offset_of: Callable[[Tensor, Tensor], Offset] | None = None,
     ) -> Tensor:
         """Cross-entropy of every position's next item in one causal pass.
 
@@ -132,6 +140,7 @@ class HeLLMCore(nn.Module):
             targets: The item after each position, shape ``[B, L]``.
             context_len: Items in the graph prefix, at least 1, shape ``[B]``.
             label_smoothing: Share of the target's mass spread over the catalogue.
+            offset_of: Makes what is added to the logits of histories ``[M, L]`` with targets ``[M]``.
 
         Returns:
             Mean loss over the scored positions.
@@ -141,13 +150,19 @@ class HeLLMCore(nn.Module):
         scored = mask & (positions >= context_len.unsqueeze(1) - 1)
         read = functional.pad(scored, (0, self.after.numel()))
         states = self.dropout(self.hidden(item_seq, mask, context, read)[read])
-        return self.loss(states, targets[scored], label_smoothing)
+        offset = None
+        if offset_of is not None:
+            row, last = scored.nonzero(as_tuple=True)
+            offset = offset_of(torch.where(positions <= last.unsqueeze(1), item_seq[row], 0), targets[scored])
+        return self.loss(states, targets[scored], label_smoothing, offset)
 
-    def loss(self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0, offset: Offset | None = None
+    ) -> Tensor:
         """Mean cross-entropy of states ``[M, D]`` against item ids ``[M]``; notes M in ``n_targets``."""
         self.n_targets = len(targets)
         n_items = len(self.head.weight)
         if self.training and 0 < self.negatives < n_items - 1:
             drawn = 1 + torch.randperm(n_items - 1, device=targets.device)[: self.negatives]  # 0 is padding
-            return sampled_cross_entropy(states, self.head.weight, targets, drawn, label_smoothing)
-        return catalogue_cross_entropy(states, self.head.weight, targets, label_smoothing, half=self.autocast)
+            return sampled_cross_entropy(states, self.head.weight, targets, drawn, label_smoothing, offset)
+        return catalogue_cross_entropy(states, self.head.weight, targets, label_smoothing, self.autocast, offset)

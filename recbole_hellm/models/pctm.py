@@ -136,6 +136,40 @@ def mix(history: IntArray, weights: FloatArray, table: csr_matrix) -> csr_matrix
     return chosen @ table
 
 
+def own_share(
+    history: IntArray, weights: FloatArray, target: IntArray, table: csr_matrix, gaps: FloatArray, tau: float
+) -> FloatArray:
+    """Give what a training history's own pairs with its target add to the target's mixed score.
+
+    The pairs of a history and the item that came after it have been counted: the score of that item knows the answer.
+    Taken off, it is the score of a table fitted on all other pairs. (Scores of other items keep the history's pairs.)
+
+    Args:
+        history: As for ``mix``, right-padded.
+        weights: As for ``mix``.
+        target: The item that follows each history in the training data, shape ``[B]``.
+        table: As from ``fit``.
+        gaps: Weights by gap the table was fitted with, shape ``[G]``.
+        tau: As for ``fit``.
+
+    Returns:
+        float32 ``[B]``.
+    """
+    if not history.size:
+        return np.zeros(len(history), dtype=np.float32)
+    length = (history > 0).sum(axis=1)
+    between = length[:, None] - 1 - np.arange(history.shape[1])  # (B, L)
+    counted = (between >= 0) & (between < len(gaps))
+    pair = np.where(counted, gaps[np.clip(between, 0, len(gaps) - 1)], 0.0)
+    # An item that stands twice in the history was counted with both of its gaps.
+    own = ((history[:, :, None] == history[:, None, :]) * pair[:, None, :]).sum(axis=2)
+    places = np.repeat(target[:, None], history.shape[1], axis=1)
+    known = np.asarray(table[history.ravel(), places.ravel()]).reshape(history.shape).astype(np.float64)
+    scale = (table.shape[0] - 1) / tau
+    others = np.log1p(np.maximum(np.expm1(known) - own * scale, 0.0))
+    return ((known - others) * weights * (history > 0)).sum(axis=1).astype(np.float32)
+
+
 def score(history: IntArray, weights: FloatArray, table: csr_matrix, offset: FloatArray) -> FloatArray:
     """Score every item as the next of each history.
 

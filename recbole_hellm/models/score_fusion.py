@@ -46,7 +46,8 @@ class ScoreFusion(nn.Module):
         modalities: Item features that have a part.
         cosines: The parts that are mean cosines with the history.
         weights: By part, shape ``[F]``; the first part alone until they are chosen.
-        worth: Validation cases the weights were chosen on, NDCG of the first part alone, and with the weights.
+        given: Weights to start from, the first part alone unless :meth:`start_from` says otherwise.
+        worth: Validation cases the weights were chosen on, NDCG with the given weights, and with those chosen.
     """
 
     weights: Tensor
@@ -72,7 +73,8 @@ class ScoreFusion(nn.Module):
         self.parts = tuple(part for kind, parts in kinds.items() if kind in names for part in parts)
         self.cosines = tuple(part for part in self.parts if part in {*kinds["neighbours"], "graph"})
         self.transitions, self.n_items, self.decay = transitions, n_items, decay
-        self.register_buffer("weights", torch.eye(len(self.parts))[0])
+        self.given = (1.0, *[0.0] * (len(self.parts) - 1))
+        self.register_buffer("weights", torch.tensor(self.given))
         self.register_buffer("worth", torch.zeros(3))
         for index in range(len(self.cosines)):
             self.register_buffer(f"vectors_{index}", torch.zeros(n_items, 0, dtype=torch.float16))
@@ -108,6 +110,15 @@ class ScoreFusion(nn.Module):
         rows = getattr(self, f"rows_{self.cosines.index(part)}")
         assert isinstance(rows, Tensor)
         return rows
+
+    def start_from(self, scales: Mapping[str, float]) -> None:
+        """Let a model trained beside other parts stand with them, by these factors, until weights are chosen.
+
+        It is also what a choice has to be better than.
+        """
+        self.given = tuple(1.0 if part == "llm" else scales.get(part, 0.0) for part in self.parts)
+        if not float(self.worth[0]):  # nothing was chosen yet, here or by the run this one repeats
+            self.weights.copy_(self.weights.new_tensor(self.given))
 
     @property
     def uses_llm(self) -> bool:
@@ -195,9 +206,9 @@ class ScoreFusion(nn.Module):
             torch.cat([nn.functional.pad(block, (0, width - block.size(2))) for block in margins], dim=1),
             torch.cat([nn.functional.pad(block, (0, width - block.size(1))) for block in real]),
         )
-        choice = choose_weights(candidates, k, [part == "repeat" for part in self.parts])
+        choice = choose_weights(candidates, k, [part == "repeat" for part in self.parts], self.given)
         self.weights.copy_(self.weights.new_tensor(choice.weights))
-        self.worth.copy_(self.worth.new_tensor([len(candidates.real), choice.alone, choice.fused]))
+        self.worth.copy_(self.worth.new_tensor([len(candidates.real), choice.before, choice.fused]))
         logger.info("fusion: %s", self.in_words(k))
 
     def _margins(self, logits: Tensor | None, item_seq: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,12 +231,13 @@ class ScoreFusion(nn.Module):
 
     def in_words(self, k: int) -> str:
         """Return the weights by part, and what they are worth on the validation cases they were chosen on."""
-        n_cases, alone, fused = self.worth.tolist()
+        n_cases, before, fused = self.worth.tolist()
+        first = f"{self.parts[0]} alone" if not any(self.given[1:]) else "the weights of training"
         weights = ", ".join(f"{part} {weight:.3g}" for part, weight in self.used().items())
         if not n_cases:
             return f"{weights} (nothing was validated, so no weights are chosen)"
-        gain = "" if fused > alone else "; no sure gain, so it stands alone"
+        gain = "" if fused > before else "; no sure gain, so they stay"
         return (
-            f"{weights}; NDCG@{k} of {int(n_cases)} validation histories {alone:.4f} -> {fused:.4f} "
-            f"against {self.parts[0]} alone{gain}"
+            f"{weights}; NDCG@{k} of {int(n_cases)} validation histories {before:.4f} -> {fused:.4f} "
+            f"against {first}{gain}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -41,3 +42,12 @@ class Transitions:
     def mix(self, item_seq: Tensor, item_seq_len: Tensor) -> csr_matrix:
         """Return the weighted sum of the table's rows over each history, sparse ``[B, I]``, without the offset."""
         return pctm.mix(*self.weigh(item_seq, item_seq_len), self.table)
+
+    def own_share(self, item_seq: Tensor, item_seq_len: Tensor, target: Tensor) -> Tensor:
+        """Return what the pairs of training histories with the item after each add to its score, shape ``[B]``."""
+        spec = self.spec
+        gaps = pctm.gap_weights(spec.gap_kernel, spec.gap_decay, spec.max_gap)
+        history, weights = self.weigh(item_seq, item_seq_len)
+        # A copy: scipy refuses an index whose memory is torch's.
+        own = pctm.own_share(history.copy(), weights, target.cpu().numpy().copy(), self.table, gaps, spec.tau)
+        return torch.from_numpy(own).to(item_seq.device)

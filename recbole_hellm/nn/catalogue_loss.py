@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,54 @@ CACHED = 1 << 20
 """Logits turned into gradients at a time: few enough to stay in the processor's cache meanwhile."""
 
 
+@dataclass(frozen=True)
+class Offset:
+    """Constants added to the logits ``[M, I]``, never held as a whole: a product of two thin matrices, and entries."""
+
+    left: Tensor
+    """Shape ``[M, F]``."""
+    right: Tensor
+    """Shape ``[I, F]``: ``left @ right.T`` is added."""
+    row: Tensor
+    """Rows of the entries, ascending, int64 ``[n]``."""
+    column: Tensor
+    """Columns of the entries, int64 ``[n]``; entries in one place add up."""
+    value: Tensor
+    """Shape ``[n]``."""
+
+    def add(self, logits: Tensor, start: int) -> Tensor:
+        """Add its rows from ``start`` on to as many rows of logits ``[m, I]``, in place."""
+        stop = start + len(logits)
+        logits.addmm_(self.left[start:stop].to(logits.dtype), self.right.to(logits.dtype).T)
+        bounds = torch.searchsorted(self.row, torch.tensor([start, stop], device=self.row.device)).tolist()
+        some = slice(*bounds)
+        place = (self.row[some] - start) * logits.size(1) + self.column[some]
+        logits.view(-1).index_add_(0, place, self.value[some].to(logits.dtype))
+        return logits
+
+    def at(self, items: Tensor) -> Tensor:
+        """Return what is added to the logit of one item a row, ``[M]`` of item ids ``[M]``."""
+        here = self.column == items[self.row]
+        dense = (self.left.float() * self.right[items].float()).sum(1)
+        return dense.index_add(0, self.row[here], self.value[here].float())
+
+    def among(self, items: Tensor) -> Tensor:
+        """Return what is added to the logits of some items, ``[M, n]`` of distinct item ids ``[n]``."""
+        place = torch.full((len(self.right),), -1, device=items.device)
+        place[items] = torch.arange(len(items), device=items.device)
+        column = place[self.column]
+        here = column >= 0
+        dense = self.left.float() @ self.right[items].float().T
+        return dense.index_put((self.row[here], column[here]), self.value[here].float(), accumulate=True)
+
+
 def catalogue_cross_entropy(
-    states: Tensor, weight: Tensor, targets: Tensor, label_smoothing: float = 0.0, half: bool = False
+    states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    half: bool = False,
+    offset: Offset | None = None,
 ) -> Tensor:
     """Mean cross-entropy of ``states @ weight.T`` against item ids.
 
@@ -29,13 +76,14 @@ def catalogue_cross_entropy(
         targets: Item ids, int64 ``[M]``.
         label_smoothing: Share of the target's mass spread over the catalogue.
         half: Multiply in bf16; sums and gradients stay in the inputs' precision.
+        offset: Added to the logits; nothing is trained through it.
 
     Returns:
         A scalar in nats.
     """
     with torch.autocast(states.device.type, enabled=False):
         wants = torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad)
-        return _CatalogueLoss.apply(states, weight, targets, label_smoothing, half, wants)
+        return _CatalogueLoss.apply(states, weight, targets, label_smoothing, half, wants, offset)
 
 
 class _CatalogueLoss(torch.autograd.Function):
@@ -43,7 +91,14 @@ class _CatalogueLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, smoothing: float, half: bool, wants: bool
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        half: bool,
+        wants: bool,
+        offset: Offset | None,
     ) -> Tensor:
         dtype = torch.bfloat16 if half else states.dtype
         left, right = states.to(dtype), weight.to(dtype)
@@ -55,6 +110,8 @@ class _CatalogueLoss(torch.autograd.Function):
         for start in range(0, n_rows, rows := max(1, BLOCK // n_items)):
             block = slice(start, min(start + rows, n_rows))
             logits = left[block] @ right.T
+            if offset is not None:
+                offset.add(logits, start)
             total += _loss_and_gradient(logits, targets[block], smoothing, n_rows if wants else 0)
             if d_states is not None:
                 d_states[block] = logits @ right
@@ -68,7 +125,7 @@ class _CatalogueLoss(torch.autograd.Function):
         d_states, d_weight = ctx.saved_tensors
         if bool(grads[0] != 1):  # the usual case saves a pass over the table
             d_states, d_weight = d_states * grads[0], d_weight * grads[0]
-        return d_states, d_weight, None, None, None, None
+        return d_states, d_weight, None, None, None, None, None
 
 
 def _loss_and_gradient(logits: Tensor, targets: Tensor, smoothing: float, n_rows: int) -> Tensor:
@@ -93,7 +150,12 @@ def _loss_and_gradient(logits: Tensor, targets: Tensor, smoothing: float, n_rows
 
 
 def sampled_cross_entropy(
-    states: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, label_smoothing: float = 0.0
+    states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    label_smoothing: float = 0.0,
+    offset: Offset | None = None,
 ) -> Tensor:
     """Cross-entropy against a uniform sample of the catalogue, for catalogues too large for all of it.
 
@@ -107,6 +169,7 @@ def sampled_cross_entropy(
         negatives: Distinct item ids drawn uniformly, shared by all rows, int64 ``[n]``; a row's own target among them
             is left out of its sum.
         label_smoothing: Share of the target's mass spread over the sample.
+        offset: Added to the logits; nothing is trained through it.
 
     Returns:
         A scalar in nats.
@@ -115,6 +178,8 @@ def sampled_cross_entropy(
     others = functional.linear(states, weight[negatives])
     share = (len(weight) - 1) / len(negatives)
     others = others.float() + torch.log(torch.tensor(share, device=states.device))
+    if offset is not None:
+        own, others = own.float() + offset.at(targets).unsqueeze(1), others + offset.among(negatives)
     others = others.masked_fill(negatives == targets.unsqueeze(1), -torch.inf)
     logits = torch.cat([own.float(), others], dim=1)
     if not label_smoothing:

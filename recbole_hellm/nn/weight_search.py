@@ -55,14 +55,16 @@ class Choice:
 
     weights: tuple[float, ...]
     """By part; the first is 1, or, where it is 0, the largest."""
-    alone: float
-    """NDCG of the first part alone."""
+    before: float
+    """NDCG with the given weights."""
     fused: float
-    """NDCG with the weights; never below ``alone``."""
+    """NDCG with the weights; never below ``before``."""
 
 
-def choose_weights(candidates: Candidates, k: int, signed: Sequence[bool]) -> Choice:
-    """Choose the weights with the best mean NDCG@k; the first part alone where that is no sure gain.
+def choose_weights(
+    candidates: Candidates, k: int, signed: Sequence[bool], given: Sequence[float] | None = None
+) -> Choice:
+    """Choose the weights with the best mean NDCG@k; the given ones where that is no sure gain.
 
     Maximum likelihood over the candidates gives the start, a coordinate search by multiplicative steps the rest. Equal
     values go to the smaller weight. Deterministic.
@@ -71,21 +73,22 @@ def choose_weights(candidates: Candidates, k: int, signed: Sequence[bool]) -> Ch
         candidates: Margins by part.
         k: Length of the list.
         signed: Whether a part's weight may be negative.
+        given: Weights to start from and to keep in doubt; default: the first part alone.
     """
     n_parts = len(candidates.margins)
-    first = [1.0, *[0.0] * (n_parts - 1)]
-    alone = candidates.ndcg(candidates.total(first), k)
-    if n_parts == 1 or len(alone) < FEWEST:
-        value = float(alone.mean()) if len(alone) else 0.0
+    first = [1.0, *[0.0] * (n_parts - 1)] if given is None else list(given)
+    before = candidates.ndcg(candidates.total(first), k)
+    if n_parts == 1 or len(before) < FEWEST:
+        value = float(before.mean()) if len(before) else 0.0
         return Choice(tuple(first), value, value)
     weights = coordinate_search(candidates, k, likely_weights(candidates, signed), signed)
     fused = candidates.ndcg(candidates.total(weights), k)
-    gain = (fused - alone).double()
+    gain = (fused - before).double()
     error = float(gain.std(correction=0)) / len(gain) ** 0.5
     if float(gain.mean()) <= SURE * error:
-        return Choice(tuple(first), float(alone.mean()), float(alone.mean()))
+        return Choice(tuple(first), float(before.mean()), float(before.mean()))
     scale = weights[0] or max(abs(weight) for weight in weights)
-    return Choice(tuple(weight / scale for weight in weights), float(alone.mean()), float(fused.mean()))
+    return Choice(tuple(weight / scale for weight in weights), float(before.mean()), float(fused.mean()))
 
 
 def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float]:

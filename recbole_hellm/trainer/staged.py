@@ -72,6 +72,7 @@ class StagedTrainer(RanksMixin, MemoryMixin, EvaluationMixin, ResumeMixin, Epoch
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the stages, then train; same arguments and result as RecBole's."""
         self.run_stages(train_data)
+        self.model.before_training()
         for line in self.model.departures():
             logger.info("departs from the paper: %s", line)
         return super().fit(train_data, *args, **kwargs)

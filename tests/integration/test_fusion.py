@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,15 @@ from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.report import metrics_table
 from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.testing.building import build, scores
+from recbole_hellm.views import train_view
 
 WEIGHTS = [1.0, 0.5, 2.0, 0.7, 0.4, -3.0]
 
 
 @pytest.fixture
 def toy(toy):
-    """The toy's settings with fused scores, which it has not by itself."""
-    return lambda **changes: toy(**{"fusion": "learned", **changes})
+    """The toy's settings with fused scores of a model trained by itself."""
+    return lambda **changes: toy(**{"fusion": "learned", "finetune_residual": False, **changes})
 
 
 def rows(built):
@@ -48,6 +50,61 @@ def test_training_is_the_same_with_and_without(toy):
         losses.append((list(built.trainer.train_loss_dict.values()), built.model.core.head.weight))
     assert losses[0][0] == losses[1][0]
     assert torch.equal(losses[0][1], losses[1][1])
+
+
+def test_a_model_trained_on_the_rest_starts_from_the_loss_of_the_rest(toy):
+    """With a head of zeros the loss is the cross-entropy of the other parts, made here from the fusion's own scores."""
+    built = build("HeLLM", toy(finetune_residual=True, lora_dropout=0.0))
+    built.trainer.run_stages(built.train)
+    model, batch = built.model, rows(built)
+    model.before_training()
+    assert sum(scale != 0 for scale in model.residual.scales.tolist()) >= 2
+    assert model.fusion.used() == dict(zip(model.fusion.parts, model.fusion.given, strict=True))
+    assert model.fusion.used()["llm"] == 1
+    assert model.fusion.used()["graph"] == 0
+    torch.nn.init.zeros_(model.core.head.weight)
+    histories, lengths, targets = batch["item_id_list"], batch["item_length"], batch["item_id"]
+    want = torch.zeros(len(targets), model.n_items)
+    scales, mine = model.residual.scales.tolist(), (torch.arange(len(targets)), targets)
+    for part, scale in zip(model.residual.parts[:-1], scales, strict=False):
+        model.fusion.add(want, part, scale, histories)
+    want[mine] -= scales[0] * model.fusion.transitions.own_share(histories, lengths, targets)
+    counts = torch.bincount(train_view(built.train._dataset).item, minlength=model.n_items).float()
+    popular = counts.log1p().repeat(len(targets), 1)
+    popular[mine] = (counts[targets] - 1).log1p()
+    want += scales[-1] * popular
+    want[:, 0] = 0
+    want = torch.nn.functional.cross_entropy(want, targets)
+    model.tune = replace(model.tune, targets="last")
+    assert float(model.calculate_loss(batch).detach()) == pytest.approx(float(want), abs=2e-3)
+
+
+def test_a_model_trained_on_the_rest_is_not_read_alone(toy, caplog):
+    with caplog.at_level(logging.INFO, logger="recbole_hellm"):
+        result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(finetune_residual=True, state="INFO"))
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert result["test_result_without_fusion"] is None
+    assert "added to the logits in training: transitions" in text
+    assert "against the weights of training" in text
+    alone = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy())
+    heads = [run["trainer"].model.core.head.weight for run in (result, alone)]
+    assert not torch.equal(*heads)
+
+
+def test_without_validation_the_sum_has_the_weights_of_training(toy):
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(finetune_residual=True, eval_step=0))
+    model = result["trainer"].model
+    assert model.fusion.weights.tolist() == pytest.approx(list(model.fusion.given))
+    assert any(model.fusion.given[1:])
+
+
+def test_a_refit_trains_on_its_own_rest_and_keeps_the_weights(toy):
+    settings = toy(finetune_residual=True)
+    refit = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict={**settings, "fit_on": "train+valid"})
+    once = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings)
+    two, one = (run["trainer"].model for run in (refit, once))
+    assert two.fusion.weights.tolist() == one.fusion.weights.tolist()
+    assert two.residual.scales.tolist() != one.residual.scales.tolist()
 
 
 def test_predict_is_the_column_of_full_sort_predict(toy):
@@ -113,12 +170,19 @@ def test_a_refit_keeps_the_weights(toy):
         {"eval_args": {"mode": "uni5"}, "topk": [3], "valid_metric": "MRR@3"},
         {"mask_history": "yes"},
         {"eval_step": 0},
+        {"finetune_residual": True, "finetune_targets": "last"},
+        {"finetune_residual": True, "finetune_targets": "last", "loss_type": "BPR"},
+        {"finetune_residual": True, "finetune_negatives": 5},
+        {"finetune_residual": True, "fusion_parts": ["llm", "graph"]},
+        {"finetune_residual": True, "fusion_parts": ["llm", "repeat"]},
+        {"finetune_residual": True, "item_features": []},
+        {"finetune_residual": True, "mask_history": "yes"},
     ],
 )
 def test_it_runs_under(changes, toy):
     result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(**changes))
     assert all(0 <= value <= 1 for value in result["test_result"].values())
-    assert result["test_result_without_fusion"] is not None
+    assert (result["test_result_without_fusion"] is None) == (result["trainer"].model.residual is not None)
     n_cases = 0 if changes.get("eval_step") == 0 else changes.get("fusion_users", 40)
     assert result["trainer"].model.fusion.worth[0] == n_cases
 

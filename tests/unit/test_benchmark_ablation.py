@@ -16,8 +16,8 @@ from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.testing.building import build
 
 EVERY = ["user_hypergraph", "item_hypergraph", "text", "image", "contrast", "sequence_vectors", "graph_vectors",
-         "prefix_graph", "prefix", "lora", "pretrained", "llm_layers", "fusion", "fusion_llm", "fusion_transitions",
-         "fusion_neighbours", "fusion_graph", "fusion_repeat"]  # fmt: skip
+         "prefix_graph", "prefix", "lora", "pretrained", "llm_layers", "residual", "fusion", "fusion_llm",
+         "fusion_transitions", "fusion_neighbours", "fusion_graph", "fusion_repeat"]  # fmt: skip
 WHOLE = {
     "stages": {"features", "graph", "sequence"},
     "user hypergraph": True,
@@ -29,13 +29,16 @@ WHOLE = {
     "layers": 2,
     "weights": "of the file",
     "fusion": {"llm", "transitions", "neighbours text", "neighbours image", "graph", "repeat"},
+    "trained on": ("transitions", "neighbours text", "neighbours image", "repeat"),
 }
 """What there is on the toy data set, and below what differs without each part."""
 WITHOUT = {
     "user_hypergraph": {"user hypergraph": False, "contrasts": {"item"}},
     "item_hypergraph": {"feature tables": 0, "contrasts": {"user"}},
-    "text": {"feature tables": 1, "fusion": WHOLE["fusion"] - {"neighbours text"}},
-    "image": {"feature tables": 1, "fusion": WHOLE["fusion"] - {"neighbours image"}},
+    "text": {"feature tables": 1, "fusion": WHOLE["fusion"] - {"neighbours text"},
+             "trained on": ("transitions", "neighbours image", "repeat")},
+    "image": {"feature tables": 1, "fusion": WHOLE["fusion"] - {"neighbours image"},
+              "trained on": ("transitions", "neighbours text", "repeat")},
     "contrast": {"contrasts": set()},
     "sequence_vectors": {"stages": {"features", "graph"}, "slot width": 8},
     "graph_vectors": {"slot width": 8},
@@ -44,13 +47,17 @@ WITHOUT = {
     "lora": {"LoRA": False},
     "pretrained": {"weights": "random"},
     "llm_layers": {"prefix": None, "LoRA": False, "layers": 0, "weights": None},
-    "fusion": {"fusion": None},
-    "fusion_llm": {"fusion": WHOLE["fusion"] - {"llm"}},
-    "fusion_transitions": {"fusion": WHOLE["fusion"] - {"transitions"}},
-    "fusion_neighbours": {"fusion": WHOLE["fusion"] - {"neighbours text", "neighbours image"}},
+    "residual": {"trained on": None},
+    "fusion": {"fusion": None, "trained on": None},
+    "fusion_llm": {"fusion": WHOLE["fusion"] - {"llm"}, "trained on": None},
+    "fusion_transitions": {"fusion": WHOLE["fusion"] - {"transitions"},
+                           "trained on": ("neighbours text", "neighbours image", "repeat")},
+    "fusion_neighbours": {"fusion": WHOLE["fusion"] - {"neighbours text", "neighbours image"},
+                          "trained on": ("transitions", "repeat")},
     "fusion_graph": {"fusion": WHOLE["fusion"] - {"graph"}},
-    "fusion_repeat": {"fusion": WHOLE["fusion"] - {"repeat"}},
-}
+    "fusion_repeat": {"fusion": WHOLE["fusion"] - {"repeat"},
+                      "trained on": ("transitions", "neighbours text", "neighbours image")},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -115,6 +122,7 @@ def described(settings, llm, watched):
         "layers": core.backbone.n_layers if core.backbone is not None else 0,
         "weights": weights_of(core.backbone, llm),
         "fusion": None if built.model.fusion is None else {*built.model.fusion.parts},
+        "trained on": None if built.model.residual is None else built.model.residual.parts[:-1],
     }
 
 
@@ -136,6 +144,9 @@ def test_the_start_of_the_log_names_what_is_off(name, toy):
     lines = [line.partition(":")[0] for line in build("HeLLM", toy(**part.settings)).model.departures()]
     if name in ("text", "image"):
         return  # which features there are is the data set's own affair
+    if name == "residual":
+        assert not any(line.startswith("finetune_residual") for line in lines)
+        return
     if name.startswith("fusion"):  # the paper has none: the log names what there is
         said = [line for line in build("HeLLM", toy(**part.settings)).model.departures() if line.startswith("fusion")]
         gone = {"fusion_llm": " llm,", "fusion_transitions": "transitions", "fusion_neighbours": "neighbours",
@@ -158,6 +169,7 @@ def test_the_plan_holds_the_whole_model_first(run):
     labels = ["full", "without user hypergraph", "without item hypergraph", "without text", "without image",
               "without contrast", "without sequence vectors", "without graph vectors", "without graph in the prefix",
               "without prefix", "without LoRA", "without pretrained weights", "without language model",
+              "without residual training",
               "without fusion", "fusion without the model", "fusion without counts", "fusion without features",
               "fusion without graph vectors", "fusion without repeats"]  # fmt: skip
     assert [entry.label for entry in made.entries] == labels
@@ -165,7 +177,7 @@ def test_the_plan_holds_the_whole_model_first(run):
     assert {(entry.model, entry.group) for entry in made.entries} == {("HeLLM", "ablation")}
     assert made.entries[0].settings == {}
     cells = made.cells()
-    assert len(cells) == 38
+    assert len(cells) == 40
     for cell in cells:
         HellmConfig(cell.model, cell.dataset, config_dict=cell.settings)
 
@@ -198,7 +210,7 @@ def test_a_feature_file_stays_with_its_feature():
         ({"graph_item_hypergraph": False}, {"item_hypergraph"}, "it is off already"),
         (
             {"graph_item_hypergraph": False, "fusion": "off"},
-            {"item_hypergraph", "text", "image", "fusion"},
+            {"item_hypergraph", "text", "image", "residual", "fusion"},
             "it is off already",
         ),
         ({"item_features": []}, {"item_hypergraph", "fusion_neighbours"}, "it is off already"),
@@ -283,7 +295,7 @@ def test_wrong_settings_are_refused_before_anything_runs(run):
 
 def test_parts_change_settings_that_exist_and_are_off_by_them_alone(run):
     known = {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118
-    assert len(PARTS) == 11
+    assert len(PARTS) == 12
     for part in PARTS.values():
         assert set(part.settings) <= known | {"epochs", "eval_step"}
         assert part.what.endswith(".")

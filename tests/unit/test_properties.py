@@ -136,7 +136,7 @@ def test_every_architectural_departure_of_the_default_preset_is_printed(tmp_path
     }
     schedule |= {"train_batch_size", "pretrain_max_steps", "epochs", "eval_step", "stopping_step"}
     differ = {key for key in paper if default[key] != paper[key]} - schedule - {"finetune_warmup_epochs"}
-    assert len(differ) == 13
+    assert len(differ) == 14
     lines = build("HeLLM", {**small, **{key: default[key] for key in differ}, "llm_layers": 1}).model.departures()
     assert {key for key in differ if any(line.startswith(key) for line in lines)} == differ
     neither = differ - {"prompt_template"}  # the toy model has no tokenizer

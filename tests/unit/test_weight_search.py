@@ -47,7 +47,7 @@ def test_two_weights_are_as_good_as_brute_force(seed):
     assert choice.weights[0] == 1
     assert choice.fused == pytest.approx(value(candidates, choice.weights, 5))
     assert choice.fused > best - 0.01, (choice, best)
-    assert choice.fused > choice.alone + 0.05
+    assert choice.fused > choice.before + 0.05
 
 
 def test_the_search_is_at_a_maximum_of_its_own_grid():
@@ -66,7 +66,7 @@ def test_a_planted_part_dominates():
     choice = choose_weights(candidates, 10, (False,) * 4)
     others = [weight for part, weight in enumerate(choice.weights) if part != 1]
     assert choice.weights[1] > 5 * max(others)
-    assert choice.fused > 0.9 > 0.2 > choice.alone
+    assert choice.fused > 0.9 > 0.2 > choice.before
 
 
 def test_a_repeat_gets_a_penalty_where_nobody_repeats():
@@ -77,7 +77,7 @@ def test_a_repeat_gets_a_penalty_where_nobody_repeats():
     choice = choose_weights(candidates, 10, (False, True))
     assert choice.weights[0] == 1
     assert choice.weights[1] < -2
-    assert choice.fused > choice.alone + 0.3
+    assert choice.fused > choice.before + 0.3
     never = choose_weights(candidates, 10, (False, False))
     assert never.weights[1] == 0
 
@@ -98,7 +98,7 @@ def test_few_cases_and_noise_leave_the_first_part_alone(n_cases):
             gain = candidates.ndcg(candidates.total(choice.weights), 10) - candidates.ndcg(candidates.margins[0], 10)
             assert float(gain.mean()) > 2 * float(gain.std(correction=0)) / n_cases**0.5
         else:
-            assert choice.fused == choice.alone
+            assert choice.fused == choice.before
 
 
 @pytest.mark.parametrize(("n_cases", "chosen"), [(29, False), (30, True)])
@@ -131,7 +131,7 @@ def test_the_same_cases_give_the_same_weights():
 def test_never_worse_than_alone_and_never_a_forbidden_sign(seed, n_cases, n_others):
     candidates = drawn(3, n_cases, n_others, seed, edge=(0.5, 1.0, -1.0))
     choice = choose_weights(candidates, 4, (False, False, True))
-    assert choice.fused >= choice.alone
+    assert choice.fused >= choice.before
     assert choice.weights[0] in (0.0, 1.0)
     assert choice.weights[1] >= 0
     assert value(candidates, choice.weights, 4) == pytest.approx(choice.fused, abs=1e-6)
