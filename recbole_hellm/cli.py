@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from recbole_hellm import assets, distributed, signals
 from recbole_hellm.benchmark import commands as benchmark
+from recbole_hellm.config import resources
 from recbole_hellm.data.prepare_arguments import add_prepare_arguments, prepare_settings
 from recbole_hellm.distributed.launch import launch, take_nproc
 from recbole_hellm.errors import ConfigError, HellmError
@@ -118,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("names", nargs="*", help=f"default: all of {', '.join(assets.ASSETS)}")
     models.set_defaults(run=_models)
 
+    accelerate = commands.add_parser(
+        "accelerate",
+        help="print where a config for accelerate launch lies: accelerate launch --config_file $(... accelerate fsdp2)",
+        allow_abbrev=False,
+    )
+    accelerate.add_argument("name", nargs="?", help="name of a shipped config; default: print them all")
+    accelerate.set_defaults(run=_accelerate)
+
     benchmark.add_parsers(commands)
     tune.add_parsers(commands)
 
@@ -164,6 +173,15 @@ def _answer(options: argparse.Namespace, rest: Sequence[str]) -> int:
 def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     for name in options.names or assets.ASSETS:
         print(f"{name}: {assets.fetch(name)}")
+    return 0
+
+
+def _accelerate(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    if options.name:
+        print(resources.accelerate_config(options.name))
+        return 0
+    for name, path in resources.accelerate_configs().items():
+        print(f"{name}: {path}")
     return 0
 
 

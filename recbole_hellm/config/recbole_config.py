@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from recbole_hellm.config.layers import (
 )
 from recbole_hellm.config.recbole_values import check_loss_type, check_recbole_values
 from recbole_hellm.config.specs import SPECS, check_recbole_keys, check_together
+from recbole_hellm.distributed.accelerate_config import launched_settings
 from recbole_hellm.errors import ConfigError, nearest
 
 __all__ = [
@@ -144,6 +146,7 @@ class HellmConfig(Config):
         known |= {key for group in self.parameters.values() for key in group}
         reject_unknown(outside, known)
         _refuse_distribution(outside)
+        settings.update(_asked_by_launcher(outside))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         return merged(self.internal_config_dict, self.external_config_dict)
@@ -199,6 +202,18 @@ def _refuse_distribution(outside: Mapping[str, Any]) -> None:
             f"setting 'nproc' = {outside['nproc']!r} can only be given on the command line, --nproc=N, or start the "
             "processes with torchrun"
         )
+
+
+def _asked_by_launcher(outside: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``accelerate launch`` asks for, which no setting may contradict."""
+    asked = launched_settings(os.environ)
+    for key, value in asked.items():
+        if outside.get(key, value) != value:
+            raise ConfigError(
+                f"setting {key!r} = {outside[key]!r} contradicts the config of accelerate launch, which asks for "
+                f"{value!r}: remove the setting, or take another config"
+            )
+    return asked
 
 
 def find_model(name: str) -> type:

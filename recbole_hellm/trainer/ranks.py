@@ -15,7 +15,8 @@ from recbole_hellm.checkpoints.identity import frozen_digest
 from recbole_hellm.checkpoints.steps import StepLoop
 from recbole_hellm.config.specs import BackboneSpec, RunSpec
 from recbole_hellm.errors import ConfigError
-from recbole_hellm.trainer.memory import BadLoss, Halving, add_gradients, set_gradients
+from recbole_hellm.trainer.halving import Halving
+from recbole_hellm.trainer.memory import BadLoss, add_gradients, set_gradients
 
 
 class RanksMixin:

@@ -20,25 +20,22 @@ from recbole_hellm.trainer.epochs import instead
 from recbole_hellm.trainer.keeping import KeepingMixin
 from recbole_hellm.trainer.losses import LossMixin, added
 from recbole_hellm.trainer.run_folder import BEST, run_key, run_stem, shared_run_folder
-from recbole_hellm.trainer.saving import events_of
+from recbole_hellm.trainer.saving import events_of, targets_of
+from recbole_hellm.trainer.step_validation import Enough, StepValidationMixin
 
 logger = getLogger(__name__)
-
-
 SIGNAL_SECONDS = 2.0
 """How long the same signal may take to reach all processes of a run."""
 
 
-class _Enough(Exception):
-    """Validation between two steps says that training is over."""
-
-
-class ResumeMixin(LossMixin, KeepingMixin):
+class ResumeMixin(LossMixin, StepValidationMixin, KeepingMixin):
     """Goes in front of a RecBole trainer class; keeps the state between steps in the run's folder.
 
     Two kinds of training loop can be left and entered again: RecBole's plain one, and one that takes its batches from
-    :meth:`batches_left` and its losses from :meth:`loss_of` (``steps_are_named``). Other trainers of RecBole
-    (alternating losses, several optimisers, pre-training) train as ever and are refused with ``resume=yes``.
+    :meth:`batches_left` and names their losses (``steps_are_named``): by :meth:`loss_of`, or by :meth:`backward` of
+    :class:`~recbole_hellm.trainer.memory.MemoryMixin` and :meth:`note`. Either way a loss that is NaN or infinite ends
+    the run or, with ``skip_bad_batches``, is left out. Other trainers of RecBole (alternating losses, several
+    optimisers, pre-training) train as ever and are refused with ``resume=yes``.
     """
 
     optimizer: Any
@@ -48,7 +45,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
     saved_model_file: str
     _train_epoch: Any
     steps_are_named: bool = False
-    """Whether the training loop uses :meth:`batches_left` and :meth:`loss_of` itself."""
+    """Whether the training loop uses :meth:`batches_left` and names its losses itself."""
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train as the trainer does, from where an interrupted run with the same settings stopped if asked to.
@@ -107,7 +104,8 @@ class ResumeMixin(LossMixin, KeepingMixin):
             if self._run.resume == "yes":
                 raise ConfigError("setting 'resume' = 'yes' needs saved=True: nothing is kept without it")
             return self._fit(train_data, valid_data, *args, **kwargs)
-        key = run_key(self.config, events_of(train_data._dataset))
+        stages = [Path(record.path).name for record in getattr(self, "stage_records", ())]
+        key = run_key(self.config, events_of(train_data._dataset), targets_of(valid_data), stages)
         root, stem = Path(self.config["checkpoint_dir"]), run_stem(self.config)
         with shared_run_folder(root, stem, key) as folder:
             self._folder = folder
@@ -134,7 +132,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
             with signals.deferred(lambda: not loop.dirty):
                 result = super().fit(train_data, valid_data, *args, **kwargs)  # type: ignore[misc]
                 return self._validate_end(valid_data) or result
-        except _Enough:
+        except Enough:
             return self.best_valid_score, self.best_valid_result
         except signals.Stopped as stop:
             stop.kept = self._keep_at_stop()
@@ -188,15 +186,7 @@ class ResumeMixin(LossMixin, KeepingMixin):
     def _between(self) -> None:
         loop = self._loop
         assert loop is not None
-        every = self._eval_every
-        if (
-            every is not None
-            and every.unit == "step"
-            and self._valid_set
-            and self._validated != loop.step
-            and every.due(loop.step, None, 0.0)
-        ):
-            self._validate(loop)
+        self._validate_if_due(loop)
         done = loop.epoch if loop.batch == 0 else None
         at, epochs, since = self._saved_at
         again = loop.step == at and (done is None or done == epochs)
@@ -214,36 +204,6 @@ class ResumeMixin(LossMixin, KeepingMixin):
             return due, 0
         saves, asked = distributed.maxima([float(due and distributed.is_main()), float(signals.asked())])
         return bool(saves), int(asked)
-
-    def _validate(self, loop: StepLoop) -> None:
-        """Validate between two steps, and end training if RecBole's rule says so."""
-        stop = self._validate_last(loop.epoch)  # type: ignore[attr-defined]
-        self._validated = loop.step
-        self.model.train()
-        loop.mark_again()
-        logger.info("step %d: %s %.6f, best %.6f", loop.step, self.config["valid_metric"],
-                    self.step_records[-1]["score"], self.best_valid_score)  # fmt: skip
-        if stop:
-            raise _Enough
-
-    def _validate_end(self, valid_data: Any) -> Any:
-        """Validate the last weights of a training that is validated by steps; returns the result of fit()."""
-        loop, every = self._loop, self._eval_every
-        if loop is None or every is None or every.unit != "step" or not valid_data or self._validated == loop.step:
-            return None
-        self._validate_last(loop.epoch)  # type: ignore[attr-defined]
-        self._validated = loop.step
-        return self.best_valid_score, self.best_valid_result
-
-    def _valid_epoch(self, valid_data: Any, *args: Any, **kwargs: Any) -> Any:
-        # An evaluation changes nothing: a request to stop need not wait for its end.
-        with signals.at_once():
-            score, result = super()._valid_epoch(valid_data, *args, **kwargs)  # type: ignore[misc]
-        if self._eval_every is not None and self._eval_every.unit == "step" and self._loop is not None:
-            valid = {name: float(value) for name, value in result.items()}
-            place = {"step": self._loop.step, "epoch": self._loop.epoch + 1, "score": float(score)}
-            self.step_records = [*self.step_records, {**place, "valid": valid}]
-        return score, result
 
 
 class _Watched:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,16 @@ def deciding(final: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): plain(value) for key, value in final.items() if key not in WITHOUT_EFFECT}
 
 
-def run_key(config: Any, events: str) -> str:
-    """Return what names a run: a digest of its deciding settings and its training events."""
-    return fingerprint(settings=deciding(config.final_config_dict), events=events)
+def run_key(config: Any, events: str, judges: str, stages: Sequence[str]) -> str:
+    """Return what names a run: a digest of all that decides its result.
+
+    Args:
+        config: Settings.
+        events: Digest of the training events.
+        judges: Digest of the validation events, which choose the epoch; empty without any.
+        stages: Keys of the stages' results: item texts, features and the like enter through them.
+    """
+    return fingerprint(settings=deciding(config.final_config_dict), events=events, judges=judges, stages=sorted(stages))
 
 
 def run_stem(config: Any) -> str:
@@ -116,6 +123,6 @@ def why_nothing(root: Path, stem: str, final: Mapping[str, Any]) -> str:
         told = ", ".join(f"{key!r} was {theirs.get(key)!r} and is {mine.get(key)!r}" for key in differ[:3])
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         return f"the state in {folder} is of other settings: {told}{more}" if differ else (
-            f"the state in {folder} is of other training events"
+            f"the state in {folder} is of other training or validation events, or of other item features"
         )  # fmt: skip
     return f"{root} has no state of an interrupted run of {stem}"

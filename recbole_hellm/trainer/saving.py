@@ -219,3 +219,11 @@ def events_of(dataset: Any) -> str:
     """Return a digest of a training split's events, by id and with the ids."""
     view = train_view(dataset)
     return fingerprint(user=view.user, item=view.item, ids=view.ids)
+
+
+def targets_of(loader: Any) -> str:
+    """Return a digest of what a validation loader asks for, by user and item; empty without one."""
+    if not loader:
+        return ""
+    dataset = loader._dataset
+    return fingerprint(user=dataset.inter_feat[dataset.uid_field], item=dataset.inter_feat[dataset.iid_field])

@@ -1,6 +1,12 @@
 """Fixtures of the tests with several processes."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
+import yaml
 from processes import together
 
 from recbole_hellm.checkpoints.model_folder import read_model
@@ -54,3 +60,37 @@ def runs(tmp_path_factory, one_thread):
         patch.chdir(root)
         checkerboard_settings(root, root / "llm")  # writes the data
         yield Runs(root, tiny_llm(root / "llm"))
+
+
+SCRIPT = "run_recbole_hellm.py"
+ACCELERATE = ["-m", "accelerate.commands.launch", "--config_file"]
+
+
+def hear_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+
+
+@pytest.fixture
+def command(runs, request, tmp_path):
+    """Start the command on the toy data: by ``--nproc``, ``torchrun`` (two), or options of ``accelerate launch``."""
+    running = []
+
+    def start(how, name, *argv, model="HeLLM", **changes):
+        settings = {**runs.settings(name, **changes), "state": "INFO"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+        script = str(request.config.rootpath / SCRIPT)
+        ways = {"torchrun": ["-m", "torch.distributed.run", "--nproc-per-node=2", script], "--nproc": [script]}
+        begin = ways[how] if isinstance(how, str) else [*ACCELERATE, *how, script]
+        more = [f"--model={model}", f"--dataset={CHECKERBOARD}", f"--config_files={tmp_path / name}.yaml", *argv]
+        more += ["--nproc=2"] if how == "--nproc" else []
+        env = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+        process = subprocess.Popen([sys.executable, *begin, *more], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env={**env, "NO_COLOR": "1"}, start_new_session=True,
+                                   preexec_fn=hear_interrupts)  # fmt: skip
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -3,51 +3,16 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from recbole_hellm.distributed import launch
 from recbole_hellm.errors import ConfigError
 from recbole_hellm.testing import CHECKERBOARD
 
 SECONDS_TO_END = 30.0
-SCRIPT = "run_recbole_hellm.py"
-
-
-def hear_interrupts():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
-
-
-@pytest.fixture
-def command(runs, request, tmp_path):
-    """Start the command on the toy data by two processes, through torchrun or by ``--nproc``."""
-    running = []
-
-    def start(how, name, *argv, model="HeLLM", **changes):
-        settings = {**runs.settings(name, **changes), "state": "INFO"}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings))
-        script = str(request.config.rootpath / SCRIPT)
-        begin = {"torchrun": ["-m", "torch.distributed.run", "--nproc-per-node=2", script], "--nproc": [script]}[how]
-        more = [f"--model={model}", f"--dataset={CHECKERBOARD}", f"--config_files={tmp_path / name}.yaml", *argv]
-        more += ["--nproc=2"] if how == "--nproc" else []
-        env = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-        process = subprocess.Popen([sys.executable, *begin, *more], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env={**env, "NO_COLOR": "1"}, start_new_session=True,
-                                   preexec_fn=hear_interrupts)  # fmt: skip
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
 LONG = {"epochs": 3000, "stopping_step": 9999, "eval_step": 1000, "save_every": "5 steps"}
 
 

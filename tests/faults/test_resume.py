@@ -11,6 +11,7 @@ LAST = {"finetune_targets": "last", "train_batch_size": 40, "finetune_accumulati
 CASES = {
     "HeLLM": ("HeLLM", {"prefix_dropout": 0.3, "lora_dropout": 0.1}),
     "HeLLM last": ("HeLLM", {**LAST, "loss_type": "BPR", "epochs": 2}),
+    "HeLLM fused": ("HeLLM", {"fusion": "learned", "epochs": 2}),
     "MMHCL": ("MMHCL", {"train_batch_size": 64}),
     "SASRec": ("SASRec", {"train_batch_size": 64}),
     "BPR": ("BPR", {"train_batch_size": 64}),

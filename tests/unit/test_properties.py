@@ -17,7 +17,7 @@ from recbole_hellm.config.resources import properties_dir
 from recbole_hellm.config.specs import SPECS, FeatureSpec, GraphSpec, TransitionSpec, check_together
 from recbole_hellm.errors import ConfigError
 
-PLANS = ("benchmark", "tune")  # have tests of their own
+PLANS = ("accelerate", "benchmark", "tune")  # have tests of their own
 FILES = sorted(path for path in properties_dir().rglob("*.yaml") if path.parent.name not in PLANS)
 KINDS = {"dataset": 4, "model": 4, "preset": 6, "properties": 1}
 PRESETS = [path for path in FILES if path.parent.name == "preset"]

@@ -8,7 +8,7 @@ import torch
 
 from recbole_hellm.errors import ArtifactError, HellmError
 from recbole_hellm.testing.building import build
-from recbole_hellm.trainer.memory import Halving, is_memory_error
+from recbole_hellm.trainer.halving import Halving, is_memory_error
 
 STILL = {"finetune_dropout": 0.0, "prefix_dropout": 0.0, "lora_dropout": 0.0}
 
