@@ -121,9 +121,12 @@ def notes(found: Sequence[Measured]) -> Iterator[str]:
     for one in found:
         row = one.row(OURS)
         line, tied = row.cells[0], "unknown" if row.tied_share is None else f"{row.tied_share:.0%}"
+        commits = {cell["commit"]: None for other in one.comparison.rows for cell in other.cells}
+        older = [name for name in commits if name != line["commit"]]
+        others = f" (rows but HeLLM's: {', '.join(f'`{name}`' for name in older)})" if older else ""
         yield (
             f"- {one.dataset}: {row.n_users:,} test users, {tied} of them tied, {one.rare[OURS][0]:,} with a rare "
-            f"target; seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`; data "
+            f"target; seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`{others}; data "
             f"`{line['data']['fingerprint'][:12]}`; `recbole-hellm compare --plan {one.comparison.name}`."
         )
 
