@@ -101,7 +101,8 @@ def test_every_next_item_is_the_target_of_its_position(model, monkeypatch):
     rows = {model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: lengths, model.POS_ITEM_ID: torch.tensor([11, 12, 13])}
     for _ in range(50):
         model.calculate_loss(rows)
-    items, mask, targets, _, _ = calls[0]
+    items, mask, targets, _, _, offset_of = calls[0]
+    assert offset_of is None, "scores are not fused here"
     assert items.shape == (3, 4)
     assert targets[mask].tolist() == [4, 5, 6, 11, 12, 9, 13]
     contexts = torch.stack([call[3] for call in calls])
