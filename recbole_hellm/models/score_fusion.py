@@ -45,8 +45,8 @@ class ScoreFusion(nn.Module):
         parts: The parts in order.
         modalities: Item features that have a part.
         cosines: The parts that are mean cosines with the history.
-        weights: By part, shape ``[F]``; the first part alone until they are chosen.
-        given: Weights to start from, the first part alone unless :meth:`start_from` says otherwise.
+        weights: By part, shape ``[F]``; ``given`` until they are chosen.
+        given: Weights until others are chosen: the first part alone unless :meth:`start_from` says otherwise.
         worth: Validation cases the weights were chosen on, NDCG with the given weights, and with those chosen.
     """
 

@@ -73,7 +73,7 @@ def choose_weights(
         candidates: Margins by part.
         k: Length of the list.
         signed: Whether a part's weight may be negative.
-        given: Weights to start from and to keep in doubt; default: the first part alone.
+        given: Weights that stay in doubt, and that a choice is compared with; default: the first part alone.
     """
     n_parts = len(candidates.margins)
     first = [1.0, *[0.0] * (n_parts - 1)] if given is None else list(given)
