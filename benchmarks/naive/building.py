@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from benchmarks.naive.stage2 import NaiveHeLLM, NaivePrefix
 from recbole_hellm.config.specs import BackboneSpec, GraphSpec, LoraSpec, PrefixSpec, SequenceSpec
 from recbole_hellm.llm.loading import resolve_path
-from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.llm.prompt import ALPACA
+from recbole_hellm.precision import use_bf16
 
 
 def load_decoder(llm: BackboneSpec, lora: LoraSpec, dropout: float) -> Any:

@@ -153,7 +153,7 @@ class FusionSpec(Spec):
     history get a bonus or a penalty."""
     fusion_decay: float = 0.6
     """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours`` and ``graph``."""
-    fusion_users: int = 4096
+    fusion_users: int = 20000
     """Validation histories the weights are chosen on, evenly spread, at most."""
 
     def __post_init__(self) -> None:

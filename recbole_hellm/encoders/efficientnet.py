@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from logging import getLogger
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from recbole_hellm.assets import asset_path
 from recbole_hellm.encoders.base import settings_digest
-from recbole_hellm.encoders.folders import Precision, loaded
+from recbole_hellm.encoders.folders import Precision, chosen_precision, loaded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,7 +97,7 @@ class EfficientNetEncoder:
 
     Args:
         batch_size: Images in a forward pass, >= 1.
-        precision: Type of the weights; ``bfloat16`` is about twice as fast on a CPU that has it.
+        precision: Type of the weights; ``auto``: ``bfloat16``, about twice as fast, where the processor has it.
         device: Where the model runs.
 
     Raises:
@@ -109,14 +109,12 @@ class EfficientNetEncoder:
     dim = _WIDTH
     _version = 1
 
-    def __init__(self, batch_size: int = 32, precision: Precision = "bfloat16", device: str = "cpu") -> None:
+    def __init__(self, batch_size: int = 32, precision: Precision = "auto", device: str = "cpu") -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
         self.path = asset_path(self.name)
         self.batch_size = batch_size
-        self.precision = precision
+        self.precision = chosen_precision(precision, device)
         self.device = device
 
     @torch.inference_mode()

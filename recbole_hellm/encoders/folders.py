@@ -5,15 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+import torch
 from safetensors import SafetensorError
 
 from recbole_hellm.errors import DataError, MissingModelError
+from recbole_hellm.precision import use_bf16
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 T = TypeVar("T")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def chosen_precision(precision: str, device: str) -> str:
+    """Return the type of an encoder's weights, ``float32`` or ``bfloat16``.
+
+    Args:
+        precision: One of the two, or ``auto``: ``bfloat16`` where the processor multiplies it natively. Elsewhere it is
+            emulated, tens of times slower than ``float32``.
+        device: Where the encoder runs.
+
+    Raises:
+        ValueError: If ``precision`` is none of them.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+    if precision == "auto":
+        return "bfloat16" if use_bf16("auto", torch.device(device)) else "float32"
+    return precision
 
 
 def model_folder(path: str | Path, kind: str) -> Path:

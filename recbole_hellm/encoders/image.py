@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_hellm.encoders.base import settings_digest
-from recbole_hellm.encoders.folders import Precision, loaded, model_folder, vector_size, weight_files
+from recbole_hellm.encoders.folders import Precision, chosen_precision, loaded, model_folder, vector_size, weight_files
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,12 +48,10 @@ class HFImageEncoder:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
         self.path = model_folder(path, "image")
         self.name = Path(path).name
         self.batch_size = batch_size
-        self.precision = precision
+        self.precision = chosen_precision(precision, device)
         self.device = device
 
     @cached_property

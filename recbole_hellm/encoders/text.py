@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from recbole_hellm.assets import asset_path
 from recbole_hellm.encoders.base import encode_distinct, settings_digest
-from recbole_hellm.encoders.folders import Precision, loaded, model_folder, read_config, vector_size, weight_files
+from recbole_hellm.encoders.folders import (
+    Precision,
+    chosen_precision,
+    loaded,
+    model_folder,
+    read_config,
+    vector_size,
+    weight_files,
+)
 from recbole_hellm.encoders.pooling import Pooling, chosen_pooling, pool
 
 logger = getLogger(__name__)
@@ -58,12 +66,10 @@ class HFTextEncoder:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         if max_length < 3:  # two special tokens and one of the text
             raise ValueError(f"max_length must be >= 3 tokens, got {max_length}")
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
         self.path = model_folder(path, "text")
         self.name = Path(path).name
         self.batch_size = batch_size
-        self.precision = precision
+        self.precision = chosen_precision(precision, device)
         self.device = device
         config = read_config(self.path)
         self.paired = isinstance(config.get("text_config"), dict) and isinstance(config.get("vision_config"), dict)
@@ -151,7 +157,7 @@ class MiniLMTextEncoder(HFTextEncoder):
     Args:
         batch_size: Texts in a forward pass, >= 1.
         max_length: Tokens a text is cut to, >= 3.
-        precision: Type of the weights; ``bfloat16`` is two to four times as fast on a CPU.
+        precision: Type of the weights; ``auto``: ``bfloat16``, two to four times as fast, where the processor has it.
         device: Where the model runs.
         pooling: As :class:`HFTextEncoder`; its own is the mean.
         normalise: As :class:`HFTextEncoder`; its own is yes.
@@ -165,7 +171,7 @@ class MiniLMTextEncoder(HFTextEncoder):
         self,
         batch_size: int = 64,
         max_length: int = 128,
-        precision: Precision = "bfloat16",
+        precision: Precision = "auto",
         device: str = "cpu",
         pooling: str = "auto",
         normalise: str = "auto",

@@ -34,10 +34,10 @@ from recbole_hellm.costs.shapes import (
 from recbole_hellm.data.inter import check_inter_file
 from recbole_hellm.errors import DataError
 from recbole_hellm.estimate.networks import decoder_shape, feature_shape, linear_widths
-from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.models.hellm import HeLLM
 from recbole_hellm.models.mmhcl import MMHCL
 from recbole_hellm.pipeline.modalities import find_modalities
+from recbole_hellm.precision import use_bf16
 
 TEMPLATE_TOKENS = 60
 """Tokens of the Alpaca template with its instruction."""

@@ -26,12 +26,12 @@ from recbole_hellm.errors import ConfigError
 from recbole_hellm.llm.backbone import Backbone
 from recbole_hellm.llm.graph_prefix import GraphPrefix
 from recbole_hellm.llm.loading import load_backbone, load_width, resolve_path
-from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.llm.prompt import Prompt, build_prompt
 from recbole_hellm.models.fused_scoring import ROWS, FusedScoring
 from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
+from recbole_hellm.precision import use_bf16
 
 CONTEXT = "context_length"
 """Column of a batch that has its draws: items in the graph prefix of each row."""

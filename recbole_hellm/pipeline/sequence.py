@@ -14,11 +14,11 @@ from torch import Tensor
 from recbole_hellm.checkpoints.parts import Parts
 from recbole_hellm.config.specs import SequenceSpec
 from recbole_hellm.errors import DataError
-from recbole_hellm.llm.precision import use_bf16
 from recbole_hellm.nn.batching import length_batches
 from recbole_hellm.nn.catalogue_loss import catalogue_cross_entropy
 from recbole_hellm.pipeline.base import Results, StageContext
 from recbole_hellm.pipeline.loop import StageLoop
+from recbole_hellm.precision import use_bf16
 
 logger = getLogger(__name__)
 

@@ -13,7 +13,7 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_hellm import distributed
+from recbole_hellm import distributed, signals
 from recbole_hellm.artifacts import ArtifactStore
 from recbole_hellm.config.specs import FinetuneSpec, RunSpec
 from recbole_hellm.errors import ConfigError
@@ -78,7 +78,8 @@ class StagedTrainer(RanksMixin, MemoryMixin, EvaluationMixin, ResumeMixin, Epoch
         return super().fit(train_data, *args, **kwargs)
 
     def _valid_epoch(self, valid_data: Any, *args: Any, **kwargs: Any) -> Any:
-        self.model.before_validation(valid_data)
+        with signals.at_once():  # what it chooses, the continued run chooses again
+            self.model.before_validation(valid_data)
         return super()._valid_epoch(valid_data, *args, **kwargs)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:

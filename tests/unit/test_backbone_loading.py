@@ -7,7 +7,7 @@ from recbole_hellm import assets
 from recbole_hellm.errors import ConfigError, MissingModelError
 from recbole_hellm.llm.graph_prefix import PrefixStates
 from recbole_hellm.llm.loading import load_backbone, resolve_path
-from recbole_hellm.llm.precision import use_bf16
+from recbole_hellm.precision import use_bf16
 
 
 def weights(path, pretrained=False, seed=1):
