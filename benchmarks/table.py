@@ -42,7 +42,7 @@ def write_between(path: Path, name: str, content: str) -> None:
 
 def targets_table(document: Mapping[str, Any]) -> str:
     """Return the table of targets and measured values of a result file as markdown."""
-    lines = ["| what | target | measured | met | commit |", "|---|---|---|---|---|"]
+    lines = ["| what | target | measured | met | processor | commit |", "|---|---|---|---|---|---|"]
     for target in TARGETS:
         value = document.get(target.key)
         measurement = document.get("measurements", {}).get(target.measurement, {})
@@ -50,8 +50,10 @@ def targets_table(document: Mapping[str, Any]) -> str:
         shown = "-" if value is None else f"{shown_number(value)} {target.unit}".rstrip()
         reason = document.get("reasons", {}).get(target.key)
         shown += f" ({reason})" if value is None and reason else ""
-        code = measurement.get("about", {}).get("commit") or "-"
-        lines.append(f"| {target.what} | {target.rule} | {shown} | {met} | {code} |")
+        about = measurement.get("about", {})
+        machine, code = about.get("hardware", {}), about.get("commit") or "-"
+        processor = machine.get("instructions") or machine.get("processor") or "-"
+        lines.append(f"| {target.what} | {target.rule} | {shown} | {met} | {processor} | {code} |")
     return "\n".join([*lines, "", ran_on(document)])
 
 
@@ -67,7 +69,8 @@ def ran_on(document: Mapping[str, Any]) -> str:
     packages = ", ".join(
         f"{name} {found[name]}" for name in ("python", "torch", "transformers", "dgl") if name in found
     )
+    processor = f"{machine.get('processor')} ({machine.get('instructions')})"
     return (
-        f"{machine.get('cores')} cores of {machine.get('processor')}, {machine.get('memory_gb')} GB, "
+        f"{machine.get('cores')} cores of {processor}, {machine.get('memory_gb')} GB, "
         f"{about.get('threads')} threads, no GPU; {packages}; seed {about.get('seed')}; {str(about.get('date'))[:10]}."
     )

@@ -55,14 +55,21 @@ def commit() -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Return processor, cores and memory of this machine."""
+    """Return processor, the widest vector instructions torch uses, cores and memory of this machine."""
+    import torch  # takes seconds: not where results are only read
+
+    from recbole_hellm.precision import use_bf16
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].partition(":")[2].strip() if lines else model
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"processor": model, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)}
+    # Processors of one name differ several times in speed by these.
+    vectors = torch.backends.cpu.get_cpu_capability() + (" bf16" if use_bf16("auto", torch.device("cpu")) else "")
+    memory = round(pages / 2**30, 1)
+    return {"processor": model, "instructions": vectors, "cores": os.cpu_count(), "memory_gb": memory}
 
 
 def give_back_memory() -> None:

@@ -27,8 +27,11 @@ class BackboneAdapter(Protocol):
         """Return the linear map from hidden states to values."""
         ...
 
-    def feed_forward(self, layer: nn.Module) -> nn.Module | None:
-        """Return the part of a layer that looks at one position at a time, ``None`` if there is no such module."""
+    def by_position(self, layer: nn.Module) -> Sequence[nn.Module]:
+        """Return the parts of a layer that look at one position at a time and whose output no other position reads.
+
+        The feed-forward part, and of the attention what makes queries and what mixes its heads: not keys and values.
+        """
         ...
 
     def keys(self, layer: nn.Module, projected: Tensor) -> Tensor:
@@ -59,10 +62,15 @@ class LlamaAdapter:
         """Return ``v_proj``."""
         return layer.self_attn.v_proj  # type: ignore[union-attr, return-value]
 
-    def feed_forward(self, layer: nn.Module) -> nn.Module | None:
-        """Return ``mlp``; not where it chooses experts by position and may return more than states."""
-        part = getattr(layer, "mlp", None)
-        return part if hasattr(part, "down_proj") else None
+    def by_position(self, layer: nn.Module) -> Sequence[nn.Module]:
+        """Return ``q_proj``, ``o_proj`` and ``mlp``, those there are.
+
+        Not ``mlp`` where it chooses experts by position and may return more than states.
+        """
+        attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
+        parts = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None)]
+        parts.append(mlp if hasattr(mlp, "down_proj") else None)
+        return [part for part in parts if isinstance(part, nn.Module)]
 
     def keys(self, layer: nn.Module, projected: Tensor) -> Tensor:
         """Return the layer's keys, normalised where the family normalises them, without rotation."""

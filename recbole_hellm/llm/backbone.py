@@ -128,7 +128,7 @@ class Backbone(nn.Module):
             length = prefix[0].length
             attend = torch.cat([attend.new_ones(attend.size(0), length), attend], dim=1)
             positions = positions + length
-        with only_at(self._last_feed_forward, read):
+        with only_at(self._read_by_no_other, read):
             output = self.model(
                 inputs_embeds=embeddings,
                 attention_mask=attend,
@@ -139,11 +139,12 @@ class Backbone(nn.Module):
         return output.last_hidden_state
 
     @property
-    def _last_feed_forward(self) -> nn.Module | None:
+    def _read_by_no_other(self) -> Sequence[nn.Module]:
+        """The parts of the last layer whose output no other position reads."""
         # Gradient checkpointing runs the layer again outside of the forward pass.
         if not self.n_layers or getattr(self.model, "is_gradient_checkpointing", False):
-            return None
-        return self.adapter.feed_forward(self.adapter.layers(self.model)[-1])
+            return []
+        return self.adapter.by_position(self.adapter.layers(self.model)[-1])
 
     def add_lora(self, r: int, alpha: int, dropout: float, targets: Sequence[str]) -> None:
         """Put trainable low-rank updates on the named modules, through PEFT.

@@ -1,8 +1,8 @@
-"""A position-wise module that works on the positions somebody will read, and on no others."""
+"""Position-wise modules that work on the positions somebody will read, and on no others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def only_at(module: nn.Module | None, positions: Tensor | None) -> Iterator[None]:
-    """Inside, ``module`` computes the states of the given positions and returns zeros for the others.
+def only_at(modules: Sequence[nn.Module], positions: Tensor | None) -> Iterator[None]:
+    """Inside, each module computes the states of the given positions and returns zeros for the others.
 
-    In the last layer of a decoder no position looks at another after its attention, so states nobody reads need not
-    go through the feed-forward part, which holds most of a layer's products.
+    In the last layer of a decoder the only states another position looks at are keys and values. Queries, and all that
+    follows the attention, need not be made where nobody reads: together most of a layer's products.
 
     Args:
-        module: Maps ``[B, T, D]`` to ``[B, T, D]``, each position by itself; ``None``: nothing is left out.
-        positions: Where the module computes, bool ``[B, T]``; ``None``: everywhere.
+        modules: Each maps ``[B, T, D]`` to ``[B, T, E]``, every position by itself.
+        positions: Where they compute, bool ``[B, T]``; ``None``: everywhere.
     """
-    if module is None or positions is None:
+    if positions is None:
         yield
         return
 
@@ -32,7 +32,11 @@ def only_at(module: nn.Module | None, positions: Tensor | None) -> Iterator[None
         whole[positions] = output
         return whole
 
-    hooks = [module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)]
+    hooks = [
+        hook
+        for module in modules
+        for hook in (module.register_forward_pre_hook(gather), module.register_forward_hook(scatter))
+    ]
     try:
         yield
     finally:

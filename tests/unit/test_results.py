@@ -97,6 +97,7 @@ def test_hardware_is_told():
     assert found["cores"] >= 1
     assert found["memory_gb"] > 0
     assert found["processor"]
+    assert found["instructions"].partition(" ")[2] in ("", "bf16")
 
 
 def test_peak_memory_sees_a_large_array():

@@ -1,4 +1,4 @@
-"""States somebody reads are the same whether the last feed-forward part computes the others or not."""
+"""States somebody reads are the same whether the last layer computes the others or not."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ class Counting(nn.Module):
 def test_a_module_computes_the_given_positions_and_no_others():
     module, states = Counting(), torch.arange(12.0).view(2, 3, 2)
     positions = torch.tensor([[True, False, True], [False, False, False]])
-    with only_at(module, positions):
+    with only_at([module], positions):
         out = module(states)
     assert module.seen == 2
     assert out.tolist() == [[[0, 2], [0, 0], [8, 10]], [[0, 0], [0, 0], [0, 0]]]
@@ -30,7 +30,7 @@ def test_a_module_computes_the_given_positions_and_no_others():
 
 def test_a_module_is_whole_again_after_an_error():
     module = Counting()
-    with pytest.raises(KeyError), only_at(module, torch.zeros(1, 1, dtype=torch.bool)):
+    with pytest.raises(KeyError), only_at([module], torch.zeros(1, 1, dtype=torch.bool)):
         raise KeyError
     assert torch.equal(module(torch.ones(1, 2, 3)), torch.full((1, 2, 3), 2.0))
 
@@ -42,7 +42,7 @@ def backbone():
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES, intermediate_size=32, initializer_range=0.3, attn_implementation="eager")
     model = Backbone(LlamaModel(config)).eval()
-    model.add_lora(2, 2, 0.0, ("gate_proj", "down_proj"))
+    model.add_lora(2, 2, 0.0, ("q_proj", "o_proj", "gate_proj", "down_proj"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter)
@@ -66,20 +66,23 @@ def test_states_and_gradients_of_what_is_read_are_the_same(backbone):
     some, some_gradients = read_of(backbone, inputs, read, read)
     torch.testing.assert_close(some, whole)
     assert whole_gradients.keys() == some_gradients.keys()
-    assert len(whole_gradients) == 8
+    assert len(whole_gradients) == 16
     for name, gradient in whole_gradients.items():
         torch.testing.assert_close(some_gradients[name], gradient, msg=name)
 
 
-def test_the_last_feed_forward_part_is_spared(backbone):
-    last, first = (backbone.adapter.feed_forward(backbone.adapter.layers(backbone.model)[index]) for index in (-1, 0))
+def test_the_last_layer_makes_keys_and_values_of_all_and_the_rest_of_what_is_read(backbone):
+    first, last = backbone.adapter.layers(backbone.model)
     seen = {}
-    last.down_proj.register_forward_pre_hook(lambda _, args: seen.update(last=args[0].shape))
-    first.down_proj.register_forward_pre_hook(lambda _, args: seen.update(first=args[0].shape))
+    watched = {"first": first.mlp.down_proj, "first query": first.self_attn.q_proj, "last": last.mlp.down_proj,
+               "query": last.self_attn.q_proj, "key": last.self_attn.k_proj, "out": last.self_attn.o_proj}  # fmt: skip
+    for name, module in watched.items():
+        linear = getattr(module, "base_layer", module)
+        linear.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: tuple(args[0].shape[:-1])}))
     read = torch.zeros(3, 5, dtype=torch.bool)
     read[:, -1] = True
     backbone(torch.randn(3, 5, 16), torch.ones(3, 5, dtype=torch.bool), read=read)
-    assert (seen["first"], seen["last"]) == ((3, 5, 32), (3, 32))
+    assert seen == {"first": (3, 5), "first query": (3, 5), "key": (3, 5), "last": (3,), "query": (3,), "out": (3,)}
 
 
 def test_a_decoder_without_such_a_part_computes_everything():
