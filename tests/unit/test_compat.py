@@ -215,10 +215,11 @@ else:
 
 
 def test_defaults_of_the_environment() -> None:
-    show = "import os; print(os.environ['DGLBACKEND'], os.environ['OMP_WAIT_POLICY'])"
-    assert python(PREAMBLE + "compat.apply()\n" + show).split() == ["pytorch", "PASSIVE"]
-    chosen = {"DGLBACKEND": "mxnet", "OMP_WAIT_POLICY": "ACTIVE"}
-    assert python(PREAMBLE + "compat.apply()\n" + show, chosen).split() == ["mxnet", "ACTIVE"]
+    names = ["DGLBACKEND", "OMP_WAIT_POLICY", "THP_MEM_ALLOC_ENABLE"]
+    show = f"import os; NAMES = {names}; print(*(os.environ[name] for name in NAMES))"
+    assert python(PREAMBLE + "compat.apply()\n" + show).split() == ["pytorch", "PASSIVE", "1"]
+    chosen = dict(zip(names, ["mxnet", "ACTIVE", "0"], strict=True))
+    assert python(PREAMBLE + "compat.apply()\n" + show, chosen).split() == ["mxnet", "ACTIVE", "0"]
 
 
 def test_apply_is_lazy_and_idempotent() -> None:
