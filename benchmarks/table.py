@@ -69,8 +69,8 @@ def ran_on(document: Mapping[str, Any]) -> str:
     packages = ", ".join(
         f"{name} {found[name]}" for name in ("python", "torch", "transformers", "dgl") if name in found
     )
-    processor = f"{machine.get('processor')} ({machine.get('instructions')})"
+    instructions = f" ({machine['instructions']})" if "instructions" in machine else ""
     return (
-        f"{machine.get('cores')} cores of {processor}, {machine.get('memory_gb')} GB, "
+        f"{machine.get('cores')} cores of {machine.get('processor')}{instructions}, {machine.get('memory_gb')} GB, "
         f"{about.get('threads')} threads, no GPU; {packages}; seed {about.get('seed')}; {str(about.get('date'))[:10]}."
     )

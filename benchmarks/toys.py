@@ -18,6 +18,9 @@ from benchmarks.fragment import Fragment, fingerprint, run_alone
 from benchmarks.options import ROOT, Options
 from benchmarks.targets import keys_of
 
+PLACES = ("--data_path=", "--stage_cache_dir=", "--checkpoint_dir=", "--result_file=")
+"""Arguments that name folders of the machine: they decide no result, and do not belong in its record."""
+
 
 def measure(options: Options) -> Fragment:
     """Run the command once, then start it some times and stop it after its first training step."""
@@ -32,7 +35,8 @@ def measure(options: Options) -> Fragment:
         "toys_total_minutes": whole["seconds"] / 60,
         "startup_seconds": statistics.median(starts),
     }
-    details = {"data": data.name, "data_sha256": fingerprint(data), "command": " ".join(arguments), "run": whole,
+    command = " ".join(argument for argument in arguments if not argument.startswith(PLACES))
+    details = {"data": data.name, "data_sha256": fingerprint(data), "command": command, "run": whole,
                "startup_seconds": starts}  # fmt: skip
     return Fragment(keys, details)
 
@@ -62,7 +66,9 @@ def run_whole(arguments: list[str], folder: Path) -> dict[str, Any]:
     if code:
         raise RuntimeError(f"the run ended with code {code}: {(folder / 'run.log').read_text()[-2000:]}")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return {"seconds": seconds, "peak_mb": peak, **{key: result.get(key) for key in REPORTED}}
+    reported = {key: result.get(key) for key in REPORTED}
+    reported["stages"] = [{key: value for key, value in stage.items() if key != "path"} for stage in result["stages"]]
+    return {"seconds": seconds, "peak_mb": peak, **reported}
 
 
 REPORTED = ("best_epoch", "best_valid_result", "test_result", "stages", "evaluation_users_per_second", "curves")
