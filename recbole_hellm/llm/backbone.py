@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from recbole_hellm import registry
 from recbole_hellm.errors import ConfigError, nearest
 from recbole_hellm.llm.adapter import BackboneAdapter, LlamaAdapter
 from recbole_hellm.llm.graph_prefix import PrefixStates
+from recbole_hellm.llm.merged_lora import merged_lora
 from recbole_hellm.llm.some_positions import only_at
 
 
@@ -167,6 +169,10 @@ class Backbone(nn.Module):
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             # In place: PEFT's wrapper forwards unknown attributes, which RecBole's FLOPs count trips over.
             inject_adapter_in_model(lora, self.model)
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Inside, LoRA's updates stand in the frozen matrices, if those are small; nothing may be trained there."""
+        return merged_lora(self.model)
 
     def to_half(self) -> None:
         """Keep the frozen matrices in bf16, for use under autocast, which would else cast them at every pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +41,10 @@ class StagedRecommender(nn.Module):
 
     def before_validation(self, valid_data: Any) -> None:
         """Choose, on validation, what is chosen anew before each reading of it; RecBole's validation loader."""
+
+    def ranking(self) -> AbstractContextManager[None]:
+        """Inside, many users are ranked and no weight changes: what all of them share may be made once."""
+        return nullcontext()
 
     def keep_choices(self, other: Any) -> None:
         """Take what ``other``, the same model fitted with the validation events apart, chose on them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from logging import getLogger
 from typing import Any
 
@@ -127,6 +127,10 @@ class FusedScoring(StagedRecommender):
         llm = self.core.head.of_items(self._last_hidden(interaction), items) if fusion.uses_llm else None
         return fusion.of_items(llm, self._inputs(interaction)[0], items)
 
+    def ranking(self) -> AbstractContextManager[None]:
+        """Inside, no weight changes: see :meth:`HeLLMCore.ranking`."""
+        return self.core.ranking()
+
     @contextmanager
     def without_fusion(self) -> Iterator[None]:
         """Let the language model score alone inside."""
@@ -143,7 +147,7 @@ class FusedScoring(StagedRecommender):
         rows = valid_data._dataset.inter_feat
         count = min(self.fused.fusion_users, len(rows))
         self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.ranking():
             self.fusion.choose(self._cases(rows[torch.arange(count) * len(rows) // max(1, count)]), self.list_length)
         distributed.spread([self.fusion.weights, self.fusion.worth])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,11 @@ from recbole_hellm.nn.catalogue_loss import Offset, catalogue_cross_entropy, sam
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 from recbole_hellm.nn.pooling import running_mean
+
+MOST_TOKEN_BYTES = 2**28
+"""Tokens of all items are kept while users are ranked if they take no more."""
+ITEMS = 4096
+"""Items whose tokens are made at a time."""
 
 
 class HeLLMCore(nn.Module):
@@ -36,6 +42,8 @@ class HeLLMCore(nn.Module):
     """
 
     n_targets: int = 0
+    _keeps_tokens: bool = False
+    _tokens: Tensor | None = None
     graph_vectors: Tensor
     sequence_vectors: Tensor
     before: Tensor
@@ -65,8 +73,30 @@ class HeLLMCore(nn.Module):
         self.register_buffer("before", torch.tensor(prompt.before, dtype=torch.long), persistent=False)
         self.register_buffer("after", torch.tensor(prompt.after, dtype=torch.long), persistent=False)
 
+    @contextmanager
+    def ranking(self) -> Iterator[None]:
+        """Inside, what is the same for all histories is made once: tokens of the items, sums of weights and LoRA.
+
+        No weight may change inside.
+        """
+        table = self.head.weight.numel() * 4
+        self._keeps_tokens = table <= MOST_TOKEN_BYTES
+        try:
+            with self.backbone.merged() if self.backbone is not None else nullcontext():
+                yield
+        finally:
+            self._keeps_tokens, self._tokens = False, None
+
     def slots(self, item_seq: Tensor) -> Tensor:
         """Return the item slots ``[B, L, D]`` of item ids ``[B, L]``."""
+        if not self._keeps_tokens or self.training:
+            return self._slots(item_seq)
+        if self._tokens is None:
+            items = torch.arange(len(self.graph_vectors), device=item_seq.device)
+            self._tokens = torch.cat([self._slots(some) for some in items.split(ITEMS)])
+        return self._tokens[item_seq]
+
+    def _slots(self, item_seq: Tensor) -> Tensor:
         parts = [self.sequence_vectors[item_seq]]
         if self.slots_see_graph:
             parts.insert(0, self.graph_vectors[item_seq])

@@ -30,7 +30,20 @@ from recbole_hellm.views import train_view
 logger = getLogger(__name__)
 
 
-class StagedTrainer(RanksMixin, MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, SavingMixin, Trainer):
+class RankingMixin:
+    """Goes right in front of RecBole's trainer, behind what loads a model: inside the loop over users none changes."""
+
+    model: Any
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate as RecBole does, with what all users share made once."""
+        with self.model.ranking():
+            return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
+
+class StagedTrainer(
+    RanksMixin, MemoryMixin, EvaluationMixin, ResumeMixin, EpochsMixin, SavingMixin, RankingMixin, Trainer
+):
     """Run the stages the model needs, hand it their results, then train as RecBole does.
 
     Attributes:
