@@ -87,12 +87,13 @@ class Fit:
     def test_without_fusion(self) -> dict[str, Any] | None:
         """Return the test metrics of the model's own scores, for comparison alone.
 
-        ``None`` if they are not fused, or were trained to be: what other parts leave ranks nothing by itself.
+        ``None`` if they are not fused, or were trained to be: what other parts leave ranks nothing by itself. Nor does
+        a model that was not trained.
         """
         trainer, model = self.trainer, self.trainer.model
         if getattr(model, "fusion", None) is None:
             return None
-        if model.residual is not None:
+        if model.residual is not None or not model.learns:
             logger.info("fusion: %s", model.fusion.in_words(model.list_length))
             return None
         kept = trainer.ranks, trainer.users_per_second

@@ -19,6 +19,8 @@ class StagedRecommender(nn.Module):
 
     needs: tuple[str, ...] = ()
     """Names of stages in :data:`recbole_hellm.registry.stages` whose results :meth:`attach` takes."""
+    learns: bool = True
+    """Whether steps of training change what it scores."""
     by_design: Mapping[str, Any] = MappingProxyType({})
     """Settings a model made by configuration alone stands for: having them departs from nothing."""
 

@@ -66,6 +66,8 @@ class FusedScoring(StagedRecommender):
             counts = Transitions(TransitionSpec.from_config(settings), train_view(dataset))
         parts, decay = self.fused.fusion_parts, self.fused.fusion_decay
         self.fusion = ScoreFusion(parts, modalities, counts, self.n_items, decay)
+        if "llm" not in parts:
+            self.learns, self.needs = False, ()  # what the language model reads reaches no score
         if self.fusion.modalities:
             self.needs = ("features", *self.needs)
         if "graph" in self.fusion.cosines and "graph" not in self.needs:
@@ -110,7 +112,9 @@ class FusedScoring(StagedRecommender):
         parts = ", ".join(self.fusion.parts) if self.fusion is not None else ""
         trained = "finetune_residual=True: the language model is trained on what counts and features leave"
         yield self.residual is not None, trained
-        yield self.fused.learned, f"fusion=learned: scores are a sum of {parts}, with weights chosen on validation"
+        untrained = "" if self.learns else "; the language model has no say, and nothing is trained"
+        text = f"fusion=learned: scores are a sum of {parts}, with weights chosen on validation{untrained}"
+        yield self.fused.learned, text
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Return the scores of the whole catalogue, shape ``[B, n_items]``; column 0 belongs to the padding id."""

@@ -78,8 +78,10 @@ class RankCollector(Collector):
     def _keep_ranks(self, scores: Tensor, interaction: Any, rows: Tensor, items: Tensor, hit: Tensor) -> None:
         """Keep each target's place in the order ``torch.topk`` gives, which RecBole's metrics are made from."""
         # Behind the list only the number of better items is known; equal scores beyond it count as worse.
-        blocks = zip(rows.split(BLOCK), items.split(BLOCK), strict=True)
-        above = torch.cat([(scores[row] > scores[row, item].unsqueeze(1)).sum(1) for row, item in blocks])
+        one_each = torch.equal(rows, torch.arange(len(scores), device=rows.device))  # then no row need be copied
+        parts = scores.split(BLOCK) if one_each else (scores[some] for some in rows.split(BLOCK))
+        own = scores[rows, items].unsqueeze(1).split(BLOCK)
+        above = torch.cat([(part > score).sum(1) for part, score in zip(parts, own, strict=True)])
         rank = torch.where(hit.any(1), hit.int().argmax(1), above.clamp(min=hit.size(1))) + 1
         users = interaction[self.config["USER_ID_FIELD"]].to(scores.device)[rows]
         self.rows.append((users, items, rank))

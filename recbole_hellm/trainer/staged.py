@@ -127,6 +127,8 @@ class FinetuneTrainer(StagedTrainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> float:
+        if not self.model.learns:
+            return 0.0
         self.model.train()
         batches = TrainBatches(train_data, self.tune.targets == "all", self._generator)
         steps = math.ceil(len(batches) / self.tune.accumulation_steps)

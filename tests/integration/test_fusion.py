@@ -182,21 +182,39 @@ def test_a_refit_keeps_the_weights(toy):
 def test_it_runs_under(changes, toy):
     result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(**changes))
     assert all(0 <= value <= 1 for value in result["test_result"].values())
-    assert (result["test_result_without_fusion"] is None) == (result["trainer"].model.residual is not None)
+    model = result["trainer"].model
+    alone = model.residual is None and "llm" in model.fusion.parts  # else its own scores mean nothing
+    assert (result["test_result_without_fusion"] is not None) == alone
     n_cases = 0 if changes.get("eval_step") == 0 else changes.get("fusion_users", 40)
-    assert result["trainer"].model.fusion.worth[0] == n_cases
+    assert model.fusion.worth[0] == n_cases
 
 
-def test_without_the_model_its_training_does_not_matter(toy):
-    parts = ["transitions", "neighbours", "graph", "repeat"]
-    rates = (0.01, 0.03)
-    one, two = (
-        run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(fusion_parts=parts, epochs=1, learning_rate=rate))
-        for rate in rates
-    )
-    assert one["test_result"] == two["test_result"]
-    heads = [result["trainer"].model.core.head.weight for result in (one, two)]
-    assert not torch.equal(*heads)
+@pytest.mark.parametrize(
+    ("parts", "stages"),
+    [
+        (["transitions", "neighbours", "graph", "repeat"], {"features", "graph"}),
+        (["transitions", "neighbours"], {"features"}),
+        (["transitions"], set()),
+    ],
+)
+def test_without_the_model_nothing_is_trained_that_has_no_say(parts, stages, toy):
+    settings = toy(fusion_parts=parts, epochs=2)
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings)
+    model, untrained = result["trainer"].model, build("HeLLM", settings).model
+    assert {record.name for record in result["trainer"].stage_records} == stages
+    trained = dict(model.named_parameters())
+    assert all(torch.equal(parameter, trained[name]) for name, parameter in untrained.named_parameters())
+    assert any("nothing is trained" in line for line in model.departures())
+    assert model.fusion.worth[0] == 40
+
+
+def test_the_preset_without_the_language_model_is_the_sum_of_the_others(toy):
+    settings = toy(preset="without-llm")
+    for key in ("llm_layers", "prefix_len", "lora_r", "epochs", "eval_step"):
+        settings.pop(key, None)
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings)
+    assert result["trainer"].model.core.backbone is None
+    assert "llm" not in result["trainer"].model.fusion.parts
 
 
 def test_a_sum_of_nothing_is_refused(toy):

@@ -49,7 +49,7 @@ WITHOUT = {
     "llm_layers": {"prefix": None, "LoRA": False, "layers": 0, "weights": None},
     "residual": {"trained on": None},
     "fusion": {"fusion": None, "trained on": None},
-    "fusion_llm": {"fusion": WHOLE["fusion"] - {"llm"}, "trained on": None},
+    "fusion_llm": {"stages": {"features", "graph"}, "fusion": WHOLE["fusion"] - {"llm"}, "trained on": None},
     "fusion_transitions": {"fusion": WHOLE["fusion"] - {"transitions"},
                            "trained on": ("neighbours text", "neighbours image", "repeat")},
     "fusion_neighbours": {"fusion": WHOLE["fusion"] - {"neighbours text", "neighbours image"},

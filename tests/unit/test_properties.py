@@ -19,7 +19,7 @@ from recbole_hellm.errors import ConfigError
 
 PLANS = ("accelerate", "benchmark", "tune")  # have tests of their own
 FILES = sorted(path for path in properties_dir().rglob("*.yaml") if path.parent.name not in PLANS)
-KINDS = {"dataset": 4, "model": 4, "preset": 6, "properties": 1}
+KINDS = {"dataset": 4, "model": 4, "preset": 7, "properties": 1}
 PRESETS = [path for path in FILES if path.parent.name == "preset"]
 
 
@@ -147,7 +147,7 @@ def test_every_architectural_departure_of_the_default_preset_is_printed(tmp_path
 def test_an_unknown_preset_gives_the_near_name_and_all_known():
     with pytest.raises(ConfigError) as error:
         preset_settings("HeLLM", "papr")
-    message = "unknown preset 'papr' of HeLLM (did you mean 'paper'?); known: default, demo, fast, paper"
+    message = "unknown preset 'papr' of HeLLM (did you mean 'paper'?); known: default, demo, fast, paper, without-llm"
     assert str(error.value) == message
 
 
