@@ -45,7 +45,7 @@ def run_costs(run: RunShape) -> list[StageCost]:
         return costs
     evaluation = evaluation_cost(run)
     training = None
-    if run.tune is not None:
+    if run.tune is not None and run.tune.epochs:
         training = tuning_cost(run.data, run.tune)
     elif run.graph is not None and run.graph_is_model:
         training = graph_training_cost(run.data, run.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,20 @@ def _hellm_shape(config: Any, data: DataShape, evaluation: EvaluationShape) -> R
     fused = FusionSpec.from_config(settings)
     graph: GraphShape | None = None
     sequence: SequenceShape | None = None
-    uses_graph = tune.graph_vectors or (prefix.len > 0 and prefix.graph) or fused.has("graph")
+    learns = not fused.learned or fused.has("llm")  # else what the language model reads is not made either
+    read = tune.graph_vectors or (prefix.len > 0 and prefix.graph)
+    uses_graph = (learns and read) or fused.has("graph")
     in_graph = uses_graph and GraphSpec.from_config(settings).item_hypergraph
     features = _features(config) if in_graph or fused.has("neighbours") else ()
     if uses_graph:
         graph = graph_shape(settings, features if in_graph else (), trained.epochs, trained.batch_size)
-    if spec.vectors:
+    if learns and spec.vectors:
         sizes = (spec.embedding_size, spec.n_layers, spec.n_heads, spec.inner_size, spec.epochs, spec.batch_size)
         sequence = SequenceShape(*sizes)
     alone = RunSpec.from_config(settings).only_pretrains
     fusion = fusion_shape(settings, features if fused.has("neighbours") else ()) if fused.learned else None
-    return RunShape(data, features, graph, sequence, tune_shape(config), evaluation, fusion=fusion, only_stages=alone)
+    shape = tune_shape(config) if learns else replace(tune_shape(config), epochs=0)
+    return RunShape(data, features, graph, sequence, shape, evaluation, fusion=fusion, only_stages=alone)
 
 
 def fusion_shape(settings: Any, features: tuple[FeatureShape, ...]) -> FusionShape:
