@@ -31,7 +31,7 @@ def describe_run(
         stages: Seconds and memory by part of the run.
     """
     settings = {key: value for key, value in config.final_config_dict.items() if key != "device"}
-    parameters = list(trainer.model.parameters())
+    parameters, learns = list(trainer.model.parameters()), getattr(trainer.model, "learns", True)
     return {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -45,11 +45,11 @@ def describe_run(
             "items": fingerprint(items=sorted(str(token) for token in data.field2id_token[data.iid_field])),
         },
         "parameters": {
-            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad and learns),
             "total": sum(p.numel() for p in parameters),
         },
         "evaluation_users_per_second": trainer.users_per_second,
-        "training_samples_per_second": _samples_per_second(loaders[0], trainer),
+        "training_samples_per_second": _samples_per_second(loaders[0], trainer) if learns else None,
         "training_loss": [float(loss) for loss in trainer.train_loss_dict.values()],
         "stages": stages,
         "peak_memory_mb": max((stage["peak_memory_mb"] for stage in stages), default=None),

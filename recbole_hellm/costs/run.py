@@ -45,12 +45,13 @@ def run_costs(run: RunShape) -> list[StageCost]:
         return costs
     evaluation = evaluation_cost(run)
     training = None
-    if run.tune is not None and run.tune.epochs:
+    if run.tune is not None:
         training = tuning_cost(run.data, run.tune)
     elif run.graph is not None and run.graph_is_model:
         training = graph_training_cost(run.data, run.graph)
     if training is not None:
-        validated = sum(evaluation.own.values()) > sum(training.own.values())
+        trains = run.tune is None or run.tune.epochs > 0  # else validations are all there is
+        validated = not trains or sum(evaluation.own.values()) > sum(training.own.values())
         passes = run.evaluation.validations / AT_THE_END
         work = training.work.plus(evaluation.work.times(passes)) if training.work and evaluation.work else None
         costs.append(replace(training, own=evaluation.own if validated else training.own, work=work))

@@ -16,6 +16,7 @@ from recbole_hellm.nn.catalogue_loss import Offset, catalogue_cross_entropy, sam
 from recbole_hellm.nn.fusion import ItemTokens
 from recbole_hellm.nn.heads import ItemScoreHead
 from recbole_hellm.nn.pooling import running_mean
+from recbole_hellm.out_of_memory import is_memory_error
 
 MOST_TOKEN_BYTES = 2**28
 """Tokens of all items are kept while users are ranked if they take no more."""
@@ -93,7 +94,13 @@ class HeLLMCore(nn.Module):
             return self._slots(item_seq)
         if self._tokens is None:
             items = torch.arange(len(self.graph_vectors), device=item_seq.device)
-            self._tokens = torch.cat([self._slots(some) for some in items.split(ITEMS)])
+            try:
+                self._tokens = torch.cat([self._slots(some) for some in items.split(ITEMS)])
+            except (MemoryError, RuntimeError) as error:
+                if not is_memory_error(error):
+                    raise
+                self._keeps_tokens = False
+                return self._slots(item_seq)
         return self._tokens[item_seq]
 
     def _slots(self, item_seq: Tensor) -> Tensor:

@@ -9,21 +9,10 @@ from logging import getLogger
 import torch
 
 from recbole_hellm.errors import HellmError
+from recbole_hellm.out_of_memory import is_memory_error
 from recbole_hellm.results import give_back_memory
 
 logger = getLogger(__name__)
-
-_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed")
-"""What torch says: of the processor's memory, and of a GPU's in some versions and libraries."""
-
-
-def is_memory_error(error: BaseException) -> bool:
-    """Return whether an error means that memory did not suffice, be it Python's, torch's or CUDA's."""
-    if isinstance(error, HellmError):
-        return False
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
 class Halving:

@@ -11,9 +11,10 @@ from torch import Tensor
 from recbole_hellm.config.specs import RunSpec
 from recbole_hellm.distributed import even_rows, own_rows
 from recbole_hellm.errors import HellmError
+from recbole_hellm.out_of_memory import is_memory_error
 from recbole_hellm.results import give_back_memory
 from recbole_hellm.trainer.collector import RankCollector
-from recbole_hellm.trainer.halving import Halving, free_memory, is_memory_error, said
+from recbole_hellm.trainer.halving import Halving, free_memory, said
 
 GIVE_BACK = 32
 """Batches after which freed memory is given back to the system."""

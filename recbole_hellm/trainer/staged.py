@@ -128,6 +128,8 @@ class FinetuneTrainer(StagedTrainer):
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> float:
         if not self.model.learns:
+            for _ in self.batches_left(()):  # a place to go on from all the same
+                pass
             return 0.0
         self.model.train()
         batches = TrainBatches(train_data, self.tune.targets == "all", self._generator)

@@ -2,12 +2,16 @@
 
 import json
 import logging
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from recbole_hellm import signals
 from recbole_hellm.errors import ConfigError
+from recbole_hellm.models.score_fusion import ScoreFusion
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.report import metrics_table
 from recbole_hellm.testing import CHECKERBOARD
@@ -120,7 +124,7 @@ def test_predict_is_the_column_of_full_sort_predict(toy):
 def test_the_result_file_holds_both_and_the_weights(toy, caplog):
     with caplog.at_level(logging.INFO, logger="recbole_hellm"):
         result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(state="INFO"))
-    written = json.loads(open(result["result_file"]).read())  # noqa: PTH123, SIM115
+    written = json.loads(Path(result["result_file"]).read_text())
     assert written["test_result"] == result["test_result"]
     alone = written["test_result_without_fusion"]
     assert set(alone) == set(result["test_result"])
@@ -206,6 +210,26 @@ def test_without_the_model_nothing_is_trained_that_has_no_say(parts, stages, toy
     assert all(torch.equal(parameter, trained[name]) for name, parameter in untrained.named_parameters())
     assert any("nothing is trained" in line for line in model.departures())
     assert model.fusion.worth[0] == 40
+    written = json.loads(Path(result["result_file"]).read_text())
+    assert written["parameters"]["trained"] == 0
+    assert written["training_samples_per_second"] is None
+
+
+def test_a_run_that_trains_nothing_goes_on_after_a_signal(toy, monkeypatch):
+    settings = toy(fusion_parts=["transitions"], epochs=1)
+    whole = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings, saved=False)
+    choose = ScoreFusion.choose
+
+    def hit(self, *args):
+        signal.raise_signal(signal.SIGTERM)
+        choose(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ScoreFusion, "choose", hit)
+        with pytest.raises(signals.Stopped), signals.watch():
+            run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=settings)
+    again = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict={**settings, "resume": "yes"})
+    assert again["test_result"] == whole["test_result"]
 
 
 def test_the_preset_without_the_language_model_is_the_sum_of_the_others(toy):

@@ -80,8 +80,18 @@ def test_sizes_of_the_fusion_are_those_of_what_is_built(toy, changes):
     assert 8 * counted <= told["transition counts"]
     assert (counted > 0) == (told["transition counts"] > 0)
     names = [cost.name for cost in run_costs(run)]
-    assert {*names} - {"data and model", "training", "evaluation"} == {record.name for record in built.trainer.stage_records}
-    assert ("training" in names) == built.model.learns
+    assert {*names} - {"data and model", "training", "evaluation"} == {
+        record.name for record in built.trainer.stage_records
+    }
+
+
+def test_where_nothing_is_trained_validations_are_all_there_is(toy):
+    parts = {"fusion": "learned", "fusion_parts": ["transitions", "repeat"], "eval_step": 1}
+    one, ten = (run_costs(run_shape(config(toy, epochs=epochs, **parts)))[-2:] for epochs in (1, 10))
+    assert [cost.name for cost in one] == ["training", "evaluation"]
+    assert one[0].own == one[1].own
+    assert ten[0].work.scored == pytest.approx(10 * one[0].work.scored)
+    assert ten[0].work.scored > 0
 
 
 def test_there_is_nothing_of_a_fusion_that_is_off(toy):

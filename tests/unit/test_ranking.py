@@ -75,6 +75,38 @@ def test_large_matrices_are_not_copied(built, monkeypatch):
         assert all(torch.equal(parameter, before[name]) for name, parameter in built.model.named_parameters())
 
 
+def test_an_update_of_a_shared_matrix_stays_apart(built):
+    model = built.model.core.backbone.model
+    mlp = built.model.core.backbone.adapter.layers(model)[0].mlp
+    first, second = mlp.gate_proj, mlp.up_proj
+    second.get_base_layer().weight = first.get_base_layer().weight
+    with merged_lora(model):
+        assert [part.merged for part in (first, second, mlp.down_proj)] == [False, False, True]
+
+
+def test_where_memory_does_not_suffice_nothing_is_made_once(built, monkeypatch):
+    rows = built.test._dataset.inter_feat[:8]
+    apart, before, copied = scores(built, rows), weights(built.model), []
+    clone = torch.Tensor.clone
+
+    def few(self, *args, **kwargs):
+        copied.append(self)
+        if len(copied) > 3:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return clone(self, *args, **kwargs)
+
+    made = built.model.core._slots
+    wide = lambda items: made(items) if items.dim() == 2 else few(items)  # noqa: E731
+    monkeypatch.setattr(torch.Tensor, "clone", few)
+    monkeypatch.setattr(built.model.core, "_slots", wide)
+    with built.model.ranking():
+        monkeypatch.setattr(torch.Tensor, "clone", clone)
+        assert len(copied) == 4
+        assert torch.equal(scores(built, rows), apart)
+    assert len(copied) == 5
+    assert all(torch.equal(parameter, before[name]) for name, parameter in built.model.named_parameters())
+
+
 def test_tokens_of_all_items_are_made_once(built, monkeypatch):
     made = []
     built.model.core.item_tokens.register_forward_hook(lambda _, args, out: made.append(args[0].shape[:-1].numel()))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from recbole_hellm.errors import ArtifactError, HellmError
+from recbole_hellm.out_of_memory import is_memory_error
 from recbole_hellm.testing.building import build
-from recbole_hellm.trainer.halving import Halving, is_memory_error
+from recbole_hellm.trainer.halving import Halving
 
 STILL = {"finetune_dropout": 0.0, "prefix_dropout": 0.0, "lora_dropout": 0.0}
 
