@@ -127,7 +127,12 @@ def coordinate_search(candidates: Candidates, k: int, start: Sequence[float], si
         signed: Whether a weight may be negative.
     """
     weights, spread = list(start), candidates.spread().tolist()
-    best = float(candidates.ndcg(candidates.total(weights), k).double().mean())
+    candidates = hopeful(candidates, k, signed)  # the others add 0 whatever the weights
+
+    def worth(total: Tensor) -> float:
+        return float(candidates.ndcg(total, k).double().sum())
+
+    best = worth(candidates.total(weights))
     for factor in FACTORS:
         for _ in range(ROUNDS):
             before = list(weights)
@@ -136,13 +141,24 @@ def coordinate_search(candidates: Candidates, k: int, start: Sequence[float], si
                 unit = widest / spread[part]
                 rest = candidates.total([0.0 if other == part else w for other, w in enumerate(weights)])
                 for trial in _trials(weights[part], factor, unit, signed[part]):
-                    total = torch.add(rest, candidates.margins[part], alpha=trial)
-                    value = float(candidates.ndcg(total, k).double().mean())
+                    value = worth(torch.add(rest, candidates.margins[part], alpha=trial))
                     if value > best or (value == best and abs(trial) < abs(weights[part])):
                         best, weights[part] = value, trial
             if weights == before:
                 break
     return weights
+
+
+def hopeful(candidates: Candidates, k: int, signed: Sequence[bool]) -> Candidates:
+    """Leave out the cases whose target no weights bring among the first ``k``.
+
+    Those have ``k`` candidates that no part puts below the target, and about which parts of either sign say the same.
+    """
+    never_below = candidates.real.clone()
+    for margins, sign in zip(candidates.margins, signed, strict=True):
+        never_below &= margins == 0 if sign else margins >= 0
+    kept = never_below.sum(1) < k
+    return Candidates(candidates.margins[:, kept], candidates.real[kept])
 
 
 def _trials(weight: float, factor: float, unit: float, signed: bool) -> list[float]:

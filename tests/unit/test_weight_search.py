@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hellm.nn.weight_search import Candidates, choose_weights, coordinate_search, likely_weights
+from recbole_hellm.nn.weight_search import Candidates, choose_weights, coordinate_search, hopeful, likely_weights
 
 
 def drawn(n_parts, n_cases, n_others, seed=0, edge=()):
@@ -59,6 +59,29 @@ def test_the_search_is_at_a_maximum_of_its_own_grid():
                   if sum(one != two for one, two in zip(trial, weights, strict=True)) <= 1]  # fmt: skip
     assert len(neighbours) >= 7
     assert value(candidates, weights, 3) == max(value(candidates, trial, 3) for trial in neighbours)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.tuples(st.floats(0, 9), st.floats(0, 9), st.floats(-9, 9)))
+def test_cases_left_out_add_nothing_whatever_the_weights(seed, weights):
+    candidates, signed = drawn(3, 50, 12, seed, edge=(0.7, 0.7, 0.0)), (False, False, True)
+    candidates.margins[2] = candidates.margins[2].round().clamp(0, 1)
+    candidates.margins[:, :, -1:] = 0
+    candidates.real[:25, -1:] = False
+    kept = hopeful(candidates, 2, signed)
+    assert 0 < len(kept.real) < 50
+    whole, part = (float(some.ndcg(some.total(weights), 2).double().sum()) for some in (candidates, kept))
+    assert part == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_case_is_left_out_from_the_kth_hopeless_candidate_on():
+    margins = torch.zeros(2, 3, 2)
+    margins[0, 0], margins[0, 1] = torch.tensor([1.0, -0.1]), torch.tensor([0.0, 2.0])  # one above, two at or above
+    margins[0, 2], margins[1, 2] = 1.0, torch.tensor([1.0, 0.0])  # of either sign: a negative weight may help
+    candidates = Candidates(margins, torch.ones(3, 2, dtype=torch.bool))
+    assert torch.equal(hopeful(candidates, 2, (False, True)).margins, margins[:, [0, 2]])
+    assert len(hopeful(candidates, 2, (False, False)).real) == 1
+    assert len(hopeful(candidates, 3, (False, True)).real) == 3
 
 
 def test_a_planted_part_dominates():
