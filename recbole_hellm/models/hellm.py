@@ -130,9 +130,9 @@ class HeLLM(FusedScoring, SequentialRecommender):
 
     def departures(self) -> list[str]:
         """Return where this run departs from the paper; of a variant, where beyond what it stands for."""
-        groups = (
-            self._input_departures(), self._graph_departures(), self._model_departures(), self.fusion_departures()
-        )  # fmt: skip
+        language = (self._input_departures(), self._prefix_departures(), self._model_departures())
+        # Of a language model without a say nothing is worth a line.
+        groups = (*(language if self.learns else ()), self._stage_1_departures(), self.fusion_departures())
         lines = [text for group in groups for here, text in group if here]
         return self.beyond_design(lines, self.settings)
 
@@ -144,13 +144,16 @@ class HeLLM(FusedScoring, SequentialRecommender):
         yield not tune.graph_vectors, "finetune_graph_vectors=False: no graph vectors in the item slots"
         yield not self.sequence.vectors, "sequence_vectors=False: no sequence vectors in the item slots"
 
-    def _graph_departures(self) -> Iterator[tuple[bool, str]]:
-        prefix, graph, features = self.prefix, self.graph, self.features
+    def _prefix_departures(self) -> Iterator[tuple[bool, str]]:
+        prefix = self.prefix
         seen = prefix.len > 0 and prefix.graph
         yield seen and prefix.rank > 0, f"prefix_rank={prefix.rank}: graph vectors are reduced before their Gram matrix"
         yield prefix.len > 0 and prefix.gain != 1, f"prefix_gain={prefix.gain}: a quiet prefix at first"
         off = "prefix_len=0" if prefix.len == 0 else "prefix_graph=False"
         yield not seen, f"{off}: no graph context in the layers' keys and values"
+
+    def _stage_1_departures(self) -> Iterator[tuple[bool, str]]:
+        graph, features = self.graph, self.features
         if "graph" not in self.needs:
             return
         yield not graph.user_hypergraph, "graph_user_hypergraph=False: users are not joined by the items they share"
