@@ -215,8 +215,21 @@ def _anomaly_mode() -> None:
     torch.autograd.set_detect_anomaly(False)
 
 
+def _folders() -> None:
+    """Let two processes make the same folder at the same time.
+
+    Cause: on any stack, ``ensure_dir`` looks for a folder and makes it where there is none; of two runs, or two
+    processes of one, that start together the slower ended in ``FileExistsError``. Ends with a RecBole that passes
+    ``exist_ok``.
+    """
+    from recbole.utils import utils
+
+    utils.ensure_dir = functools.partial(os.makedirs, exist_ok=True)
+
+
 SHIMS: dict[str, tuple[Callable[[], None], ...]] = {
     "recbole": (_numpy_names, _dok_update, _torch_load, _warnings),
+    "recbole.utils.utils": (_folders,),
     "recbole.evaluator.collector": (_collector,),
     "recbole.model.sequential_recommender.sine": (_anomaly_mode,),
 }

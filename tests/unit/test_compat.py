@@ -80,6 +80,22 @@ assert not torch.is_anomaly_enabled(), "anomaly detection is on"
 """,
         "anomaly detection is on",
     ),
+    "folders": (
+        "_folders",
+        """
+import os, tempfile
+from recbole.trainer.trainer import ensure_dir
+folder, look = tempfile.mkdtemp(), os.path.exists
+os.path.exists = lambda path: False  # another process makes it behind the look
+try:
+    ensure_dir(folder)
+finally:
+    os.path.exists = look
+ensure_dir(os.path.join(folder, "a", "b"))
+assert os.path.isdir(os.path.join(folder, "a", "b"))
+""",
+        "FileExistsError",
+    ),
     "coverage metrics": (
         "_collector",
         """
@@ -184,7 +200,7 @@ def test_shim_is_still_needed_and_enough(case: str) -> None:
 def test_every_shim_has_a_case() -> None:
     shims = {shim.__name__ for group in compat.SHIMS.values() for shim in group}
     assert shims == {shim for shim, _, _ in NEEDS.values()}
-    assert len(shims) == 6
+    assert len(shims) == 7
 
 
 def test_torch_load_stays_safe_for_everybody_else() -> None:
