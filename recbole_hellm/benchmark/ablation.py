@@ -101,7 +101,7 @@ def _reason_to_leave_out(full: Mapping[str, Any], part: Part, made: Mapping[str,
 def _made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what settings make of the model, by what reaches the scores: two that are equal make equal models."""
     fusion, features = FusionSpec.from_config(settings), FeatureSpec.from_config(settings)
-    llm = not fusion.learned or fusion.has("llm")
+    llm = fusion.uses_llm
     prefix = PrefixSpec.from_config(settings)
     in_slots = llm and FinetuneSpec.from_config(settings).graph_vectors
     in_prefix = llm and prefix.len > 0 and prefix.graph

@@ -176,6 +176,11 @@ class FusionSpec(Spec):
         """Whether the scores are fused."""
         return self.fusion == "learned"
 
+    @property
+    def uses_llm(self) -> bool:
+        """Whether the language model has a say in the scores, alone or as a part of the sum."""
+        return not self.learned or "llm" in self.fusion_parts
+
     def has(self, part: str) -> bool:
         """Tell whether a part enters the scores."""
         return self.learned and part in self.fusion_parts

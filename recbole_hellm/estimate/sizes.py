@@ -77,7 +77,7 @@ def _hellm_shape(config: Any, data: DataShape, evaluation: EvaluationShape) -> R
     fused = FusionSpec.from_config(settings)
     graph: GraphShape | None = None
     sequence: SequenceShape | None = None
-    learns = not fused.learned or fused.has("llm")  # else what the language model reads is not made either
+    learns = fused.uses_llm  # else what the language model reads is not made either
     read = tune.graph_vectors or (prefix.len > 0 and prefix.graph)
     uses_graph = (learns and read) or fused.has("graph")
     in_graph = uses_graph and GraphSpec.from_config(settings).item_hypergraph

@@ -66,7 +66,7 @@ class FusedScoring(StagedRecommender):
             counts = Transitions(TransitionSpec.from_config(settings), train_view(dataset))
         parts, decay = self.fused.fusion_parts, self.fused.fusion_decay
         self.fusion = ScoreFusion(parts, modalities, counts, self.n_items, decay)
-        if "llm" not in parts:
+        if not self.fused.uses_llm:
             self.learns, self.needs = False, ()  # what the language model reads reaches no score
         if self.fusion.modalities:
             self.needs = ("features", *self.needs)
@@ -86,7 +86,7 @@ class FusedScoring(StagedRecommender):
             seed: Of the training histories the parts' scales are fitted on.
             half: Multiply in bf16.
         """
-        if self.fusion is None or "llm" not in self.fusion.parts:
+        if self.fusion is None or not self.learns:
             return
         train, fusion = train_view(dataset), self.fusion
         counts = torch.bincount(train.item, minlength=self.n_items)
@@ -161,7 +161,7 @@ class FusedScoring(StagedRecommender):
         order = torch.argsort(rows[self.ITEM_SEQ_LEN], stable=True)
         for index in order.split(ROWS):
             batch = rows[index].to(self.device)
-            logits = self.core.head(self._last_hidden(batch)) if "llm" in self.fusion.parts else None
+            logits = self.core.head(self._last_hidden(batch)) if self.learns else None
             yield logits, self._inputs(batch)[0], batch[self.POS_ITEM_ID]
 
     def keep_choices(self, other: Any) -> None:
