@@ -60,8 +60,8 @@ class GraphSpec(Spec):
     """Propagations over the user hypergraph."""
     item_layers: int = 2
     """Propagations over the item hypergraph."""
-    user_hypergraph: bool = True
-    """Join users who took the same item."""
+    user_hypergraph: bool = False
+    """Join users who took the same item (paper). It costs time, and HeLLM's scores are as good or better without."""
     item_hypergraph: bool = True
     """Join items that are near in a modality."""
     neighbours: int = 10

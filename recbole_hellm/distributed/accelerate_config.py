@@ -71,7 +71,8 @@ def launched_settings(environment: Mapping[str, str]) -> dict[str, Any]:
     if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment.keys() and "LOCAL_RANK" not in environment:
         raise ConfigError(
             "accelerate launch has started one process of a config with several (distributed_type MULTI_CPU or NO): "
-            "write distributed_type: MULTI_GPU, also for processors, as cpu-2.yaml; " + WAY_OUT
+            "write distributed_type: MULTI_GPU, also for processors, as cpu-2.yaml; if it says one process, a "
+            "MASTER_ADDR of the shell looks the same: unset it; " + WAY_OUT
         )
     sharded = environment.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     for rule in (*_ALWAYS, *(_FSDP if sharded else ())):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recbole_hellm.models.transitions import Transitions
 from recbole_hellm.nn.catalogue_loss import Offset
 from recbole_hellm.nn.history_scores import profiles
+from recbole_hellm.nn.softmax_fit import likely_factors
 from recbole_hellm.views import TrainView
 
 RANK = 256
@@ -19,8 +20,6 @@ EXAMPLES = 1024
 """Training histories the scales are fitted on, at most."""
 COLUMNS = 2**15
 """Items the scales are fitted on, at most."""
-PENALTY = 1e-3
-"""Of the squared scales, in units of each part's spread: keeps them finite where the parts tell every target apart."""
 
 
 class Residual(nn.Module):
@@ -188,27 +187,11 @@ def likely_scales(said: Tensor, real: Tensor, signed: Sequence[bool]) -> Tensor:
     kept = spread > 0
     parts = said / torch.where(kept, spread, 1.0)[:, None, None]
     while True:
-        found = _likely(parts * kept[:, None, None], real)
+        found = likely_factors(parts * kept[:, None, None], real)
         wrong = kept & (found < 0) & ~torch.tensor(signed, device=said.device)
         if not bool(wrong.any()):
             return torch.where(kept, found / torch.where(kept, spread, 1.0), 0.0)
         kept &= ~wrong  # the others take over what it said
-
-
-def _likely(parts: Tensor, real: Tensor) -> Tensor:
-    factors = torch.zeros(len(parts), device=parts.device).requires_grad_()
-    optimizer = torch.optim.LBFGS([factors], max_iter=50, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        total = torch.tensordot(factors, parts, dims=1).masked_fill(~real, -torch.inf)
-        worth = (total.logsumexp(1) - total[:, 0]).mean() + PENALTY * factors.square().sum()
-        worth.backward()
-        return worth
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    return factors.detach()
 
 
 def _fits(name: str) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_hellm.nn.softmax_fit import likely_factors
+
 FACTORS = (2.0, 2.0**0.5, 2.0**0.25)
 """Steps of the search, coarse to fine: weights are multiplied and divided by them."""
 ROUNDS = 6
@@ -19,6 +21,8 @@ ENTRY = (0.1, 0.3, 1.0)
 """What a weight of 0 is tried at, in shares of the part that spreads the scores most."""
 START_CASES = 1024
 """Cases of the likelihood that gives the start, at most."""
+START_ITERATIONS = 20
+"""Of that likelihood, at most: a start need not be exact."""
 SURE = 2.0
 """Standard errors a gain has to exceed: the search finds some gain in any noise."""
 FEWEST = 30
@@ -98,22 +102,10 @@ def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float
     """
     some = slice(None, None, -(-candidates.margins.size(1) // START_CASES))  # evenly: cases may come sorted
     spread = candidates.spread()
-    margins = candidates.margins[:, some] / spread[:, None, None]
-    off = ~candidates.real[some]
-    scaled = torch.full_like(spread, 1 / len(spread)).requires_grad_()
-    optimizer = torch.optim.LBFGS([scaled], max_iter=20, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        total = torch.tensordot(scaled, margins, dims=1).masked_fill(off, -torch.inf)
-        both = torch.cat([total, total.new_zeros(len(total), 1)], dim=1)  # the target's own place is at 0
-        worth = both.logsumexp(1).mean() + 1e-3 * scaled.square().sum()
-        worth.backward()
-        return worth
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    found = (scaled.detach() / spread).tolist()
+    margins, real = candidates.margins[:, some] / spread[:, None, None], candidates.real[some]
+    at_target = (margins.new_zeros(*margins.shape[:2], 1), real.new_ones(len(real), 1))
+    both, there = torch.cat([at_target[0], margins], dim=2), torch.cat([at_target[1], real], dim=1)
+    found = (likely_factors(both, there, 1 / len(spread), START_ITERATIONS) / spread).tolist()
     return [weight if sign else max(weight, 0.0) for weight, sign in zip(found, signed, strict=True)]
 
 

@@ -30,7 +30,7 @@ class GraphStage:
     Args:
         graph: Graphs, encoder and loss.
         pretrain: Epochs, batch size, learning rate.
-        modalities: Item features that make up the item hypergraph; none: the user hypergraph alone.
+        modalities: Item features that make up the item hypergraph; none: there is no item hypergraph.
         seed: Seed of tables, order and negatives.
     """
 
@@ -63,7 +63,8 @@ class GraphStage:
         """Return ``user`` ``[n_users, D]``, ``item`` ``[n_items, D]`` (row 0 zero) and ``loss`` per epoch."""
         train = context.train
         if not self.modalities:
-            logger.info("stage graph: no item features, the user hypergraph stands alone")
+            left = "the user hypergraph stands alone" if self.graph.user_hypergraph else "interactions alone decide"
+            logger.info("stage graph: no item hypergraph (graph_item_hypergraph and item_features), %s", left)
         features = [(earlier["features"][m], earlier["features"][f"{m}.present"]) for m in self.modalities]
         logger.info("stage graph: building the hypergraphs of %d interactions", len(train.user))
         encoder = build_encoder(

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 from recbole_hellm.costs.free_memory import available_bytes, resident_bytes
-from recbole_hellm.results import give_back_memory
 
 
 def system(root, files):
