@@ -64,7 +64,7 @@ class GraphSpec(Spec):
     """Join users who took the same item (paper). It costs time, and HeLLM's scores are as good or better without."""
     item_hypergraph: bool = True
     """Join items that are near in a modality."""
-    neighbours: int = 10
+    neighbours: int = 5
     """Nearest items per modality (the item itself included)."""
     temperature: float = 0.3
     """Temperature of the contrast."""
