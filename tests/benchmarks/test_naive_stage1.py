@@ -16,7 +16,14 @@ from recbole_hellm.models.mmhcl_core import MMHCLLoss, build_encoder
 
 N_USERS, N_ITEMS, K = 31, 23, 4
 SPEC = GraphSpec(
-    embedding_size=8, neighbours=K, loss="bpr", contrast="all", alpha_user=0.3, alpha_item=0.7, reg_weight=0.1
+    embedding_size=8,
+    user_hypergraph=True,
+    neighbours=K,
+    loss="bpr",
+    contrast="all",
+    alpha_user=0.3,
+    alpha_item=0.7,
+    reg_weight=0.1,
 )
 
 
