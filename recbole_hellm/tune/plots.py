@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -24,7 +24,9 @@ def plots(found: Findings) -> list[Plot]:
     if not valued:
         return []
     with style():
-        made = [_history(found, valued), _curves(found, valued)]
+        made = [_history(found, valued)]
+        if any(len(_curve(record)) > 1 for record in valued):
+            made.append(_curves(found, valued))
         if found.importances:
             made.append(_importances(found))
         made += [_setting(found, domain, valued) for domain in found.plan.space]
@@ -48,12 +50,16 @@ def _history(found: Findings, records: Sequence[dict[str, Any]]) -> Plot:
     return as_plot(axes, "", "Trials in order", text)
 
 
+def _curve(record: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """Return (epoch, value) of the first seed's validations."""
+    first = next(iter(record["runs"].values()))
+    return [(epoch, value) for epoch, value, *_ in first["curve"] if value is not None]
+
+
 def _curves(found: Findings, records: Sequence[dict[str, Any]]) -> Plot:
     axes, best = canvas(HEIGHT), found.best
     for record in records:
-        curve = [
-            (epoch, value) for epoch, value, *_ in next(iter(record["runs"].values()))["curve"] if value is not None
-        ]
+        curve = _curve(record)
         if record["same_as"] is not None or not curve:
             continue
         is_best = best is not None and record["trial"] == best["trial"]

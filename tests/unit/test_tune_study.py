@@ -32,7 +32,13 @@ def open_study(folder, about=None, space=None, **search):
 
 
 def record(ticket, value=0.5, status="complete", seconds=1.0, error=None):
-    run = {"value": value, "curve": [[1, value, 1.0, 0.1]], "best_epoch": 1, "stages": [], "peak_memory_mb": 1.0}
+    run = {
+        "value": value,
+        "curve": [[1, 0.0, 2.0, 0.1], [2, value, 1.0, 0.1]],
+        "best_epoch": 2,
+        "stages": [],
+        "peak_memory_mb": 1.0,
+    }
     return {
         "trial": ticket.number + 1,
         "settings": ticket.chosen,
@@ -266,3 +272,15 @@ def test_the_page_of_a_repeated_trial_and_of_seeds(tmp_path):
     found = Findings("n", study.plan, study.about, study.metric, True, tuple(study.records()), {}, tmp_path / "b")
     assert "standard deviation 0.0100 over 1 seeds" in in_short(found)
     assert "0.0100" in page(found)
+    assert "Validation curves" in page(found)
+
+
+def test_trials_of_one_validation_have_no_curves(tmp_path):
+    study = open_study(tmp_path, trials=1)
+    ticket = study.next_trial()
+    made = record(ticket)
+    made["runs"]["2020"]["curve"] = made["runs"]["2020"]["curve"][:1]
+    study.end(ticket, made)
+    found = Findings("n", study.plan, study.about, study.metric, True, tuple(study.records()), {}, tmp_path / "b")
+    assert "Trials in order" in page(found)
+    assert "Validation curves" not in page(found)
