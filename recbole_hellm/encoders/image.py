@@ -33,7 +33,7 @@ class HFImageEncoder:
         path: Folder with ``config.json``, ``preprocessor_config.json`` and weights, or the ``owner/model`` name of one
             in the local Hugging Face cache.
         batch_size: Images in a forward pass, >= 1.
-        precision: Type of the weights.
+        precision: Type of the weights: ``float32``, ``bfloat16``, or ``auto``: the latter where the processor has it.
         device: Where the model runs.
 
     Raises:
