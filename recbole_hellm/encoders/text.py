@@ -39,8 +39,8 @@ class HFTextEncoder:
             ``owner/model`` name of one in the local Hugging Face cache.
         batch_size: Texts in a forward pass, >= 1.
         max_length: Tokens a text is cut to, >= 3; less where the model has fewer positions.
-        precision: Type of the weights; ``bfloat16`` halves memory and time, cosine to float32 about .9999. ``auto``: that
-            where the processor has it, else ``float32``.
+        precision: Type of the weights; ``bfloat16`` halves memory and time, cosine to float32 about .9999. ``auto``:
+            that where the processor has it, else ``float32``.
         device: Where the model runs.
         pooling: ``mean``, ``cls``, ``max``, ``last``, or ``auto``: as the folder asks for.
         normalise: ``yes``, ``no``, or ``auto``: as the folder asks for.
