@@ -45,9 +45,13 @@ def profiled(part: str, options: Options) -> str:
     data = find_data(name, options)
     arguments: dict[str, Any] = {"dataset": data.name, "settings": settings(data, options), "seed": options.seed}
     if part == "stage 1":
-        from benchmarks.stage1 import defaults
+        from benchmarks.stage1 import stage1_settings
 
-        arguments = {"path": str(stage1_file(data, options)), "settings": defaults(data, options), "seed": options.seed}
+        arguments = {
+            "path": str(stage1_file(data, options)),
+            "settings": stage1_settings(data, options),
+            "seed": options.seed,
+        }
     function = part.replace(" ", "")
     found = in_child(f"benchmarks.profile:profile_{function}", **arguments)
     return table(f"{part}, {data.name}, {found['what']}", found["rows"], found["total_ms"])

@@ -1,4 +1,4 @@
-"""One epoch of stage 1 on Sports: default settings against dense graphs with all nodes contrasted at every step."""
+"""One epoch of stage 1 on Sports, both hypergraphs: ours against dense graphs and a contrast of all nodes at every step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAPER_GRAPHS = {"graph_user_hypergraph": True, "graph_neighbours": 10}
 def measure(options: Options) -> Fragment:
     """Time the two sides in turns, each in a process of its own; then compare what the epochs are worth."""
     data = find_data("amazon-sports", options)
-    path, chosen = str(stage1_file(data, options)), defaults(data, options)
+    path, chosen = str(stage1_file(data, options)), stage1_settings(data, options)
     fast, naive = [], []
     for _ in range(options.pairs or (1 if options.quick else 2)):
         fast.append(in_child("benchmarks.stage1:fast_epoch", path=path, settings=chosen, seed=options.seed))
@@ -51,7 +51,7 @@ def measure(options: Options) -> Fragment:
     return Fragment(keys, details)
 
 
-def defaults(data: Any, options: Options) -> dict[str, Any]:
+def stage1_settings(data: Any, options: Options) -> dict[str, Any]:
     """Return the settings of stage 1 a HeLLM run on this data has, with the graphs of the paper."""
     from recbole_hellm.config.recbole_config import HellmConfig
 

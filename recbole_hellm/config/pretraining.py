@@ -61,7 +61,7 @@ class GraphSpec(Spec):
     item_layers: int = 2
     """Propagations over the item hypergraph."""
     user_hypergraph: bool = False
-    """Join users who took the same item (paper). It costs time, and HeLLM's scores are as good or better without."""
+    """Join users who took the same item (paper). HeLLM's scores were as good or better without."""
     item_hypergraph: bool = True
     """Join items that are near in a modality."""
     neighbours: int = 5

@@ -98,6 +98,7 @@ def checkerboard_settings(root: Path, llm: Path, **changes: Any) -> dict[str, An
         "llm_layers": -1,
         "llm_precision": "fp32",
         "graph_embedding_size": 8,
+        "graph_user_hypergraph": True,  # off by default: what runs here, runs whole
         "graph_neighbours": 3,
         "graph_ui_layers": 1,
         "graph_user_layers": 1,

@@ -57,7 +57,7 @@ class TestGraph(StageContract):
         "graph_ui_layers": 2,
         "graph_user_layers": 2,
         "graph_item_layers": 2,
-        "graph_user_hypergraph": True,
+        "graph_user_hypergraph": False,
         "graph_item_hypergraph": False,
         "graph_neighbours": 4,
         "graph_temperature": 0.5,

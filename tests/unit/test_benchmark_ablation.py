@@ -62,8 +62,8 @@ WITHOUT = {
 
 @pytest.fixture
 def toy(toy):
-    """The toy's settings with the parts it has not by itself."""
-    return lambda **changes: toy(**{"fusion": "learned", "graph_user_hypergraph": True, **changes})
+    """The toy's settings with fused scores, which it has not by itself."""
+    return lambda **changes: toy(**{"fusion": "learned", **changes})
 
 
 class Watched:

@@ -37,4 +37,6 @@ def test_the_start_does_not_decide():
 def test_scores_that_tell_every_target_apart_have_finite_factors():
     scores = torch.zeros(1, 10, 3)
     scores[0, :, 0] = 1.0
-    assert 1 < float(likely_factors(scores, torch.ones(10, 3, dtype=torch.bool))) < 20
+    found = float(likely_factors(scores, torch.ones(10, 3, dtype=torch.bool)))
+    wrong = 2 / (math.exp(found) + 2)  # mass of the two others
+    assert 2 * PENALTY * found == pytest.approx(wrong, rel=0.02), "the penalty holds against the likelihood"

@@ -42,8 +42,9 @@ def hellm_settings(made, **changes):
 @pytest.mark.parametrize("schedule", ["cosine", "exponential"])
 def test_the_graph_stage_is_the_textbook_loop(loss, schedule, made):
     settings = hellm_settings(
-        made, pretrain_epochs=3, pretrain_learning_rate=0.05, graph_loss=loss, pretrain_schedule=schedule
-    )
+        made, pretrain_epochs=3, pretrain_learning_rate=0.05, graph_loss=loss, pretrain_schedule=schedule,
+        graph_user_hypergraph=schedule == "cosine",
+    )  # fmt: skip
     features, stage = order_stages(["graph"], settings)
     with isolated_random_state(1):
         found = features.run(context(made), {})
@@ -140,8 +141,9 @@ def test_no_sequence_of_two_is_refused(made):
 
 
 @pytest.mark.parametrize("loss", ["bpr", "softmax"])
-def test_batches_that_share_a_propagation_give_the_gradient_of_their_mean(loss, made):
-    settings = hellm_settings(made, graph_loss=loss, graph_contrast_nodes=0)
+@pytest.mark.parametrize("user_hypergraph", [True, False])
+def test_batches_that_share_a_propagation_give_the_gradient_of_their_mean(loss, user_hypergraph, made):
+    settings = hellm_settings(made, graph_loss=loss, graph_contrast_nodes=0, graph_user_hypergraph=user_hypergraph)
     features, stage = order_stages(["graph"], settings)
     with isolated_random_state(1):
         found = features.run(context(made), {})
@@ -182,3 +184,14 @@ def test_a_step_takes_several_batches_beyond_the_most_steps(made):
         stage.run(context(made), {"features": found})
     assert len(made[1].user) > 40
     assert len(steps) == 2 * 2
+
+
+@pytest.mark.parametrize(("user_hypergraph", "left"), [(True, "user hypergraph stands alone"), (False, "interactions")])
+def test_the_log_says_what_is_left_without_an_item_hypergraph(user_hypergraph, left, made, caplog):
+    settings = hellm_settings(
+        made, pretrain_epochs=1, graph_item_hypergraph=False, graph_user_hypergraph=user_hypergraph
+    )
+    (stage,) = order_stages(["graph"], settings)
+    with caplog.at_level("INFO", logger="recbole_hellm.pipeline.graph"):
+        stage.run(context(made), {})
+    assert any("no item hypergraph" in line and left in line for line in caplog.messages)
