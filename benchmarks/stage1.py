@@ -1,4 +1,4 @@
-"""One epoch of stage 1 on Sports, both hypergraphs: ours against dense graphs and a contrast of all nodes at every step."""
+"""One epoch of stage 1 on Sports, both hypergraphs: ours against dense graphs, all nodes contrasted at each step."""
 
 from __future__ import annotations
 
