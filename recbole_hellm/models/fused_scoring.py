@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -133,7 +133,8 @@ class FusedScoring(StagedRecommender):
 
     def ranking(self) -> AbstractContextManager[None]:
         """Inside, no weight changes: see :meth:`HeLLMCore.ranking`."""
-        return self.core.ranking()
+        silent = self.fusion is not None and not self.fusion.uses_llm
+        return nullcontext() if silent else self.core.ranking()
 
     @contextmanager
     def without_fusion(self) -> Iterator[None]:

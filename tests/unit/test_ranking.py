@@ -153,3 +153,13 @@ def test_an_evaluation_ranks_with_the_weights_it_loads(built):
     assert (built.trainer.ranks["rank"] != ranks).any()
     assert built.trainer.evaluate(built.test) == found
     assert (built.trainer.ranks["rank"] == ranks).all()
+
+
+@pytest.mark.parametrize(("parts", "merges"), [(["llm", "transitions"], True), (["transitions"], False)])
+def test_nothing_is_merged_for_a_language_model_that_has_no_say(parts, merges, toy):
+    made = build("HeLLM", toy(fusion="learned", fusion_parts=parts))
+    layer = next(part for part in made.model.core.backbone.modules() if isinstance(part, LoraLayer))
+    nn.init.normal_(layer.lora_B["default"].weight, std=0.2)
+    before = layer.base_layer.weight.detach().clone()
+    with made.model.ranking():
+        assert torch.equal(layer.base_layer.weight, before) is not merges
