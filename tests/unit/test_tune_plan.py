@@ -35,7 +35,7 @@ def plan(toy, tmp_path):
 
 
 def test_there_are_shipped_plans():
-    assert [path.stem for path in SHIPPED] == ["HeLLM-quick", "HeLLM-stages", "SASRec", "TransitionCounts"]
+    assert [path.stem for path in SHIPPED] == ["HeLLM-quick", "HeLLM-stages", "HeLLM-sum", "SASRec", "TransitionCounts"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
