@@ -133,8 +133,7 @@ class FusedScoring(StagedRecommender):
 
     def ranking(self) -> AbstractContextManager[None]:
         """Inside, no weight changes: see :meth:`HeLLMCore.ranking`."""
-        silent = self.fusion is not None and not self.fusion.uses_llm
-        return nullcontext() if silent else self.core.ranking()
+        return self.core.ranking() if self.fused.uses_llm else nullcontext()
 
     @contextmanager
     def without_fusion(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_hellm.nn.softmax_fit import likely_factors
 
@@ -103,8 +104,7 @@ def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float
     some = slice(None, None, -(-candidates.margins.size(1) // START_CASES))  # evenly: cases may come sorted
     spread = candidates.spread()
     margins, real = candidates.margins[:, some] / spread[:, None, None], candidates.real[some]
-    at_target = (margins.new_zeros(*margins.shape[:2], 1), real.new_ones(len(real), 1))
-    both, there = torch.cat([at_target[0], margins], dim=2), torch.cat([at_target[1], real], dim=1)
+    both, there = pad(margins, (1, 0)), pad(real, (1, 0), value=True)  # the target, at a margin of 0 to itself
     found = (likely_factors(both, there, 1 / len(spread), START_ITERATIONS) / spread).tolist()
     return [weight if sign else max(weight, 0.0) for weight, sign in zip(found, signed, strict=True)]
 

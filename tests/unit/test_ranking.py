@@ -163,3 +163,13 @@ def test_nothing_is_merged_for_a_language_model_that_has_no_say(parts, merges, t
     before = layer.base_layer.weight.detach().clone()
     with made.model.ranking():
         assert torch.equal(layer.base_layer.weight, before) is not merges
+
+
+def test_a_language_model_at_weight_0_is_merged_since_weights_are_chosen_while_ranking(toy):
+    made = build("HeLLM", toy(fusion="learned", fusion_parts=["llm", "transitions"]))
+    layer = next(part for part in made.model.core.backbone.modules() if isinstance(part, LoraLayer))
+    nn.init.normal_(layer.lora_B["default"].weight, std=0.2)
+    before = layer.base_layer.weight.detach().clone()
+    made.model.fusion.weights[0] = 0
+    with made.model.ranking():
+        assert not torch.equal(layer.base_layer.weight, before)
