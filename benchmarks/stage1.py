@@ -125,9 +125,7 @@ def quality(options: Options) -> dict[str, Any]:
     if not options.quick:
         data = fewer_users(data, CURVE_USERS, options)
     epochs = 2 if options.quick else CURVE_EPOCHS
-    from recbole_hellm.config.recbole_config import HellmConfig
-
-    hellm = HellmConfig("HeLLM", data.name, config_dict=settings(data, options, **PAPER_GRAPHS)).final_config_dict
+    hellm = stage1_settings(data, options)
     stage = {key: hellm[key] for key in hellm if key.startswith("graph_")}
     own = {"train_batch_size": hellm["pretrain_batch_size"], "learning_rate": hellm["pretrain_learning_rate"]}
     all_nodes = {"graph_contrast": "all", "train_batch_size": BATCH}
