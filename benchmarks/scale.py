@@ -12,6 +12,7 @@ import torch
 from benchmarks.child import in_child, measured
 from benchmarks.fragment import Fragment, run_alone
 from benchmarks.options import Options
+from benchmarks.stage1 import PAPER_GRAPHS
 from benchmarks.stage1_steps import Steps, record_steps, stage1
 from benchmarks.synthetic import synthetic_inputs
 from benchmarks.targets import keys_of
@@ -80,7 +81,7 @@ def stage1_cost(n_users: int, n_items: int, n_events: int, seed: int, limit: flo
     from recbole_hellm.config.specs import GraphSpec, PretrainSpec
 
     inputs = synthetic_inputs(n_users, n_items, n_events, WIDTH, seed)
-    graph, pretrain = GraphSpec(user_hypergraph=True, neighbours=10), PretrainSpec(epochs=1000)
+    graph, pretrain = GraphSpec.from_config(PAPER_GRAPHS), PretrainSpec(epochs=1000)
 
     def long_enough(steps: Steps) -> bool:
         return len(steps.started) >= LEAST and steps.started[-1] - steps.started[0] >= limit
