@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from recbole_hellm.benchmark.drawing import MUTED, WIDTH, Look, canvas
 
-NAME_WIDTH = 112
-"""Points that :func:`name_ends` needs at the right of the axes."""
+LETTERS = 15
+"""Of a name in :func:`name_ends`, where nothing else is said; the rest of its middle is left out."""
 Box = tuple[float, float, float, float]
 
 
@@ -76,7 +76,14 @@ def _overlap(a: Box, b: Box) -> float:
     return wide * tall if wide > 0 and tall > 0 else 0.0
 
 
-def name_ends(axes: Axes, looks: Mapping[str, Look], ends: Mapping[str, tuple[float, float]]) -> None:
+def name_width(letters: int = LETTERS) -> float:
+    """Return the points that :func:`name_ends` needs at the right of the axes for names of so many letters."""
+    return 20 + 6.1 * letters
+
+
+def name_ends(
+    axes: Axes, looks: Mapping[str, Look], ends: Mapping[str, tuple[float, float]], letters: int = LETTERS
+) -> None:
     """Write each name at the right, joined to the end of its line."""
     axes.autoscale_view()
     frame = axes.get_window_extent()
@@ -86,7 +93,7 @@ def name_ends(axes: Axes, looks: Mapping[str, Look], ends: Mapping[str, tuple[fl
         colour = looks[label].colour
         line = [(x + 5, y), (frame.x1 + 2, y), (frame.x1 + 10, place)]
         axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.6, transform=None, clip_on=False)
-        axes.text(frame.x1 + 13, place, shorten(label, 15), transform=None, va="center")
+        axes.text(frame.x1 + 13, place, shorten(label, letters), transform=None, va="center")
 
 
 def shorten(text: str, longest: int) -> str:

@@ -10,12 +10,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from recbole_hellm.benchmark.comparison import Comparison, Curve, Group, Row
 from recbole_hellm.benchmark.drawing import INK, MUTED, PALETTE, Plot, as_plot, canvas, looks, style
 from recbole_hellm.benchmark.layout import by_dataset
-from recbole_hellm.benchmark.naming import NAME_WIDTH, entry, listing, name_ends, name_points
+from recbole_hellm.benchmark.naming import LETTERS, entry, listing, name_ends, name_points, name_width
 from recbole_hellm.benchmark.wording import headline_metrics, mark, number, ranked, signed
 
 WORSE, BETTER = PALETTE[1], PALETTE[2]
 SHOWN = 2
 """Metrics with a figure of their own: the main one and the next."""
+MOST_LETTERS = 24
+"""Of a name beside its curve."""
 MARKED = 10
 """Epochs up to which a curve has a marker on each."""
 _TIMES = (0.1, 1, 10, 60, 600, 3600, 36000, 360000)
@@ -74,7 +76,8 @@ def ablation_plots(comparison: Comparison) -> Iterator[Plot]:
                 )
                 axes.plot(result.interval, [place + 0.22] * 2, color=INK, linewidth=1.2)
                 entry(axes, place, result.label, f"{signed(result.difference)}{mark(result)}")
-            axes.axvline(0, color=MUTED, linewidth=0.8)
+                # In the strips alone: a line from top to bottom would cross the values written above them.
+                axes.plot([0, 0], [place + 0.04, place + 0.4], color=MUTED, linewidth=0.8)
             text = f"Difference of {comparison.metric} to the full model, with 95 % interval over users; {_STARS}"
             yield as_plot(axes, dataset, f"One part off, {dataset}", text)
 
@@ -126,7 +129,7 @@ def _by_part(comparison: Comparison, dataset: str, by: str) -> Plot:
     groups = [group for group in comparison.groups if group.dataset == dataset and group.by == by]
     names = list(dict.fromkeys(group.name for group in groups))
     labels = list(dict.fromkeys(group.label for group in groups))
-    axes = canvas(max(260, 15 * len(labels) + 110), right=NAME_WIDTH, bottom=66)
+    axes = canvas(max(260, 15 * len(labels) + 110), right=name_width(), bottom=66)
     ends: dict[str, tuple[float, float]] = {}
     for shift, label in enumerate(labels):
         look, own = looks(comparison)[label], [group for group in groups if group.label == label]
@@ -147,7 +150,8 @@ def _by_part(comparison: Comparison, dataset: str, by: str) -> Plot:
 def _over_epochs(
     comparison: Comparison, dataset: str, kind: str, lines: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Plot:
-    axes = canvas(max(240, 15 * len(lines) + 80), right=NAME_WIDTH)
+    letters = min(MOST_LETTERS, max(LETTERS, *map(len, lines)))
+    axes = canvas(max(240, 15 * len(lines) + 80), right=name_width(letters))
     for label, line in lines.items():
         look = looks(comparison)[label]
         epochs, values = zip(*line, strict=True)
@@ -163,7 +167,7 @@ def _over_epochs(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("epoch")
     axes.grid(visible=True, axis="y")
-    name_ends(axes, looks(comparison), {label: line[-1] for label, line in lines.items()})
+    name_ends(axes, looks(comparison), {label: line[-1] for label, line in lines.items()}, letters)
     text = "First seed of each model." if kind.startswith("validation") else _LOSS
     return as_plot(axes, dataset, f"{kind[0].upper()}{kind[1:]}, {dataset}", text)
 
