@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from recbole_hellm.checkpoints.model_folder import read_model
 from recbole_hellm.config.recbole_config import HellmConfig
 from recbole_hellm.errors import ArtifactError
 from recbole_hellm.trainer.run_folder import deciding
+
+logger = getLogger(__name__)
 
 
 def as_recbole_checkpoint(path: Any, map_location: Any = None) -> dict[str, Any]:
@@ -39,10 +42,10 @@ def as_recbole_checkpoint(path: Any, map_location: Any = None) -> dict[str, Any]
 
 
 def rebuilt_config(path: Path, settings: dict[str, Any]) -> HellmConfig:
-    """Return the configuration a model was trained with.
+    """Return the configuration a model was trained with, also where a default or a yaml file has changed since.
 
     Raises:
-        ArtifactError: If the same settings give another configuration today; the message names a key.
+        ArtifactError: If that cannot be had here, as when a setting is new; the message names a key.
     """
     given, final = dict(settings["given"]), settings["final"]
     given["data_path"] = final.get("data_path_root") or given.get("data_path") or "dataset/"
@@ -50,12 +53,16 @@ def rebuilt_config(path: Path, settings: dict[str, Any]) -> HellmConfig:
         given.pop(key, None)
     config = HellmConfig(settings["model"], settings["dataset"], config_dict=given)
     then, now = deciding(final), deciding(config.final_config_dict)
+    if changed := {key: then[key] for key in sorted(now) if key in then and then[key] != now[key]}:
+        logger.info("%s: as it was trained, not as set today: %s", path, ", ".join(f"{k}={v}" for k, v in changed.items()))
+        config = HellmConfig(settings["model"], settings["dataset"], config_dict={**given, **changed})
+        now = deciding(config.final_config_dict)
     # RecBole writes keys of its own into a configuration during a run (BERT4Rec's MASK_INDEX): those name no setting.
     differ = [key for key in sorted(now) if then.get(key) != now.get(key)]
     if differ:
         key = differ[0]
         raise ArtifactError(
-            f"{path} was made with {key}={then.get(key)!r}, and the settings it names give {now.get(key)!r} here (a "
-            "default or a yaml file has changed since); load it with the version and files it was made with"
+            f"{path} was made with {key}={then.get(key, 'unknown')!r}, and its settings give {now.get(key)!r} here; load it "
+            "with the version and files it was made with"
         )
     return config

@@ -1,7 +1,9 @@
 """RecBole's own entry points run the models of this package, and models users register, unmodified."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +18,11 @@ from torch import nn
 
 from recbole_hellm import plugin, registry
 from recbole_hellm.config.recbole_config import HellmConfig
-from recbole_hellm.errors import ConfigError
+from recbole_hellm.errors import ArtifactError, ConfigError
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.trainer.evaluation import EvaluationMixin
+from recbole_hellm.trainer.recbole_format import rebuilt_config
 
 MODELS = ("HeLLM", "MMHCL", "TransitionCounts", "E4SRec")
 RUNS = [*((name, {}) for name in MODELS), ("HeLLM", {"fusion": "learned"}),
@@ -109,6 +112,29 @@ def test_load_data_and_model_reads_a_checkpoint(model, changes, toy, recbole_sta
     assert trainer.evaluate(test_data, load_best_model=False) == trained["test_result"]
     assert trainer.evaluate(valid_data, load_best_model=False) == trained["best_valid_result"]
     assert isinstance(trainer, EvaluationMixin)
+
+
+def test_a_model_is_loaded_with_its_settings_after_a_default_changed(toy, recbole_start):
+    settings = toy(eval_step=1)
+    own = Path(settings["data_path"]) / CHECKERBOARD / f"{CHECKERBOARD}.yaml"
+    kept = own.read_text() if own.is_file() else ""
+    own.write_text(f"{kept}\ntransition_recency_decay: 0.05\ntransition_tau: 2.0\n")
+    trained = run_recbole_hellm("TransitionCounts", CHECKERBOARD, config_dict=settings)
+    own.write_text(f"{kept}\ntransition_recency_decay: 1.0\n")
+    changed = run_recbole_hellm("TransitionCounts", CHECKERBOARD, config_dict=settings)
+    assert changed["best_valid_result"] != trained["best_valid_result"]
+    config, net, *_, valid_data, _ = recbole_start.load_data_and_model(trained["trainer"].saved_model_file)
+    assert (config["transition_recency_decay"], config["transition_tau"]) == (0.05, 2.0)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, net)
+    assert trainer.evaluate(valid_data, load_best_model=False) == trained["best_valid_result"]
+
+
+def test_a_model_without_one_of_todays_settings_is_refused(toy):
+    folder = Path(run_recbole_hellm("TransitionCounts", CHECKERBOARD, config_dict=toy())["trainer"].saved_model_file)
+    settings = json.loads((folder / "settings.json").read_text())
+    assert rebuilt_config(folder, settings)["transition_tau"] == settings["final"].pop("transition_tau")
+    with pytest.raises(ArtifactError, match=r"made with transition_tau='unknown'.* version"):
+        rebuilt_config(folder, settings)
 
 
 @pytest.mark.parametrize("model", MODELS)
