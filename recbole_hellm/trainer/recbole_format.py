@@ -54,7 +54,8 @@ def rebuilt_config(path: Path, settings: dict[str, Any]) -> HellmConfig:
     config = HellmConfig(settings["model"], settings["dataset"], config_dict=given)
     then, now = deciding(final), deciding(config.final_config_dict)
     if changed := {key: then[key] for key in sorted(now) if key in then and then[key] != now[key]}:
-        logger.info("%s: as it was trained, not as set today: %s", path, ", ".join(f"{k}={v}" for k, v in changed.items()))
+        words = ", ".join(f"{key}={value}" for key, value in changed.items())
+        logger.info("%s: as it was trained, not as set today: %s", path, words)
         config = HellmConfig(settings["model"], settings["dataset"], config_dict={**given, **changed})
         now = deciding(config.final_config_dict)
     # RecBole writes keys of its own into a configuration during a run (BERT4Rec's MASK_INDEX): those name no setting.
@@ -62,7 +63,7 @@ def rebuilt_config(path: Path, settings: dict[str, Any]) -> HellmConfig:
     if differ:
         key = differ[0]
         raise ArtifactError(
-            f"{path} was made with {key}={then.get(key, 'unknown')!r}, and its settings give {now.get(key)!r} here; load it "
-            "with the version and files it was made with"
+            f"{path} was made with {key}={then.get(key, 'unknown')!r}, and its settings give {now.get(key)!r} here; "
+            "load it with the version and files it was made with"
         )
     return config
