@@ -153,6 +153,9 @@ class FusionSpec(Spec):
     history get a bonus or a penalty."""
     fusion_decay: float = 0.6
     """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours`` and ``graph``."""
+    fusion_centred: bool = True
+    """Whether the part ``llm`` is each item's logit relative to its mean over histories: what a history says of it, not
+    how often it is bought. Items of few events are else pushed down by what they never were the target of."""
     fusion_users: int = 20000
     """Validation histories the weights are chosen on, evenly spread, at most."""
 

@@ -41,6 +41,9 @@ class StagedRecommender(nn.Module):
     def before_training(self) -> None:
         """Prepare what is made once, of training data and stages, before the first step."""
 
+    def after_epoch(self) -> None:
+        """Bring up to date what follows from the trained weights and is kept beside them."""
+
     def before_validation(self, valid_data: Any) -> None:
         """Choose, on validation, what is chosen anew before each reading of it; RecBole's validation loader."""
 

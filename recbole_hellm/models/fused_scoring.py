@@ -22,15 +22,20 @@ from recbole_hellm.views import train_view
 logger = getLogger(__name__)
 ROWS = 128
 """Histories of like length scored in one pass: enough for the matrix products, few enough to need little padding."""
+CENTRE_ROWS = 1024
+"""Training histories whose mean last hidden state is taken for that of all."""
 
 
 class FusedScoring(StagedRecommender):
     """Mixin in front of a RecBole sequential model: scores by head and last hidden state, and their fusion.
 
-    The model has ``core.head``, ``_last_hidden`` and ``_inputs``, and calls :meth:`fuse` and :meth:`attach_fusion`.
+    The model has ``core.head``, which is linear, ``_last_hidden`` and ``_inputs``, and calls :meth:`fuse` and
+    :meth:`attach_fusion`.
 
     Attributes:
         fusion: The sum of the scores; ``None`` with ``fusion=off`` and inside :meth:`without_fusion`.
+        centre: Mean last hidden state of training histories, ``[D]``; ``None`` with ``fusion_centred=False``. In the sum
+            a state is taken relative to it, and so every item's logit relative to its mean over histories.
         residual: The other parts' scores in training; ``None`` where the model is trained by itself.
     """
 
@@ -42,6 +47,7 @@ class FusedScoring(StagedRecommender):
     POS_ITEM_ID: str
     fusion: ScoreFusion | None
     residual: Residual | None
+    centre: Tensor | None
 
     def _inputs(self, interaction: Any) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -59,6 +65,9 @@ class FusedScoring(StagedRecommender):
         """
         self.fused, self.list_length = FusionSpec.from_config(settings), _cutoff(settings)
         self.fusion, self.residual = None, None
+        centred = self.fused.has("llm") and self.fused.fusion_centred
+        self.register_buffer("centre", torch.zeros(self.core.head.weight.size(1)) if centred else None)
+        self._training_set = dataset
         if not self.fused.learned:
             return
         counts = None
@@ -120,7 +129,7 @@ class FusedScoring(StagedRecommender):
         """Return the scores of the whole catalogue, shape ``[B, n_items]``; column 0 belongs to the padding id."""
         if self.fusion is None:
             return self.core.head(self._last_hidden(interaction))
-        logits = self.core.head(self._last_hidden(interaction)) if self.fusion.uses_llm else None
+        logits = self.core.head(self._state(interaction)) if self.fusion.uses_llm else None
         return self.fusion(logits, self._inputs(interaction)[0])
 
     def predict(self, interaction: Any) -> Tensor:
@@ -128,8 +137,25 @@ class FusedScoring(StagedRecommender):
         items, fusion = interaction[self.ITEM_ID], self.fusion
         if fusion is None:
             return self.core.head.of_items(self._last_hidden(interaction), items)
-        llm = self.core.head.of_items(self._last_hidden(interaction), items) if fusion.uses_llm else None
+        llm = self.core.head.of_items(self._state(interaction), items) if fusion.uses_llm else None
         return fusion.of_items(llm, self._inputs(interaction)[0], items)
+
+    def _state(self, interaction: Any) -> Tensor:
+        """Return the last hidden state of every row, ``[B, D]``, as it enters the sum."""
+        state = self._last_hidden(interaction)
+        return state if self.centre is None else state - self.centre
+
+    def after_epoch(self) -> None:
+        """Take the mean last hidden state of evenly spread training rows for the centre."""
+        if self.centre is None:
+            return
+        rows = self._training_set.inter_feat
+        count = min(CENTRE_ROWS, len(rows))
+        some = rows[torch.arange(count) * len(rows) // max(1, count)].to(self.device)
+        self.eval()
+        with torch.no_grad(), self.ranking():
+            self.centre.copy_(self._last_hidden(some).mean(0))
+        distributed.spread([self.centre])
 
     def ranking(self) -> AbstractContextManager[None]:
         """Inside, no weight changes: see :meth:`HeLLMCore.ranking`."""
@@ -148,6 +174,7 @@ class FusedScoring(StagedRecommender):
         """Choose the weights of the fusion on evenly spread validation histories."""
         if self.fusion is None or not valid_data:
             return
+        self.after_epoch()  # also within an epoch
         rows = valid_data._dataset.inter_feat
         count = min(self.fused.fusion_users, len(rows))
         self.eval()
@@ -161,7 +188,7 @@ class FusedScoring(StagedRecommender):
         order = torch.argsort(rows[self.ITEM_SEQ_LEN], stable=True)
         for index in order.split(ROWS):
             batch = rows[index].to(self.device)
-            logits = self.core.head(self._last_hidden(batch)) if self.learns else None
+            logits = self.core.head(self._state(batch)) if self.learns else None
             yield logits, self._inputs(batch)[0], batch[self.POS_ITEM_ID]
 
     def keep_choices(self, other: Any) -> None:

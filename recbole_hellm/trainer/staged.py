@@ -148,6 +148,7 @@ class FinetuneTrainer(StagedTrainer):
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
                 self.optimizer.step()
                 self._scheduler.step()
+        self.model.after_epoch()
         return self.mean_loss()
 
     def _schedule(self, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
