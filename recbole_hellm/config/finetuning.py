@@ -154,8 +154,9 @@ class FusionSpec(Spec):
     fusion_decay: float = 0.6
     """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours`` and ``graph``."""
     fusion_centred: bool = True
-    """Whether the part ``llm`` is each item's logit relative to its mean over histories: what a history says of it, not
-    how often it is bought. Items of few events are else pushed down by what they never were the target of."""
+    """With ``finetune_residual``: whether the part ``llm`` is each item's logit relative to its mean over histories, so
+    that it says what a history makes of an item. Items of few events are else pushed down, as all they were in
+    training is a wrong answer."""
     fusion_users: int = 20000
     """Validation histories the weights are chosen on, evenly spread, at most."""
 

@@ -34,8 +34,9 @@ class FusedScoring(StagedRecommender):
 
     Attributes:
         fusion: The sum of the scores; ``None`` with ``fusion=off`` and inside :meth:`without_fusion`.
-        centre: Mean last hidden state of training histories, ``[D]``; ``None`` with ``fusion_centred=False``. In the sum
-            a state is taken relative to it, and so every item's logit relative to its mean over histories.
+        centre: Mean last hidden state of training histories, ``[D]``; ``None`` with ``fusion_centred=False`` and
+            where the model is trained by itself. In the sum a state is taken relative to it, and so every item's logit
+            relative to its mean over histories.
         residual: The other parts' scores in training; ``None`` where the model is trained by itself.
     """
 
@@ -65,9 +66,7 @@ class FusedScoring(StagedRecommender):
         """
         self.fused, self.list_length = FusionSpec.from_config(settings), _cutoff(settings)
         self.fusion, self.residual = None, None
-        centred = self.fused.has("llm") and self.fused.fusion_centred
-        self.register_buffer("centre", torch.zeros(self.core.head.weight.size(1)) if centred else None)
-        self._training_set = dataset
+        self.register_buffer("centre", None)
         if not self.fused.learned:
             return
         counts = None
@@ -101,7 +100,9 @@ class FusedScoring(StagedRecommender):
         counts = torch.bincount(train.item, minlength=self.n_items)
         residual = Residual(fusion.parts, fusion.transitions, counts, fusion.decay)
         if len(residual.parts) > 1:
-            self.residual, self._half = residual, half
+            self.residual, self._half, self._training_set = residual, half, dataset
+            if self.fused.fusion_centred:
+                self.register_buffer("centre", torch.zeros(self.core.head.weight.size(1)))
             self._examples = training_examples(train, int(dataset.config["MAX_ITEM_LIST_LENGTH"]), seed)
 
     def before_training(self) -> None:

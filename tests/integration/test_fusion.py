@@ -11,6 +11,7 @@ import torch
 
 from recbole_hellm import signals
 from recbole_hellm.errors import ConfigError
+from recbole_hellm.models.fused_scoring import CENTRE_ROWS
 from recbole_hellm.models.score_fusion import ScoreFusion
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.report import metrics_table
@@ -111,8 +112,33 @@ def test_a_refit_trains_on_its_own_rest_and_keeps_the_weights(toy):
     assert two.residual.scales.tolist() != one.residual.scales.tolist()
 
 
-def test_predict_is_the_column_of_full_sort_predict(toy):
-    built = build("HeLLM", toy(transition_popularity_penalty=0.1))
+@pytest.mark.parametrize("changes", [{}, {"eval_step": 0}, {"fit_on": "train+valid"}])
+def test_logits_are_relative_to_each_items_mean_over_training_histories(changes, toy):
+    result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(finetune_residual=True, **changes))
+    trainer = result["trainer"]
+    model, events = trainer.model.eval(), trainer._training_set.inter_feat
+    assert len(events) < CENTRE_ROWS, "all rows are taken, so the mean is exact"
+    with torch.no_grad():
+        logits = model.core.head(model._last_hidden(events))
+        model.fusion.weights.copy_(torch.eye(len(model.fusion.parts))[0])  # llm alone
+        found = model.full_sort_predict(events[:11])[:, 1:]
+    assert logits.mean(0).abs().max() > 1e-3, "nothing is taken off"
+    torch.testing.assert_close(found, (logits[:11] - logits.mean(0))[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_trained_by_itself_is_not_centred(toy):
+    assert build("HeLLM", toy()).model.centre is None
+    off = build("HeLLM", toy(finetune_residual=True, fusion_centred=False)).model
+    on = build("HeLLM", toy(finetune_residual=True)).model
+    assert off.centre is None
+    assert {*on.state_dict()} - {*off.state_dict()} == {"centre"}
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_predict_is_the_column_of_full_sort_predict(residual, toy):
+    built = build("HeLLM", toy(transition_popularity_penalty=0.1, finetune_residual=residual))
+    if residual:
+        built.model.centre.fill_(0.5)
     built.model.fusion.weights.copy_(torch.tensor(WEIGHTS))
     catalogue, part = scores(built, rows(built)), rows(built)
     with torch.no_grad():
