@@ -153,10 +153,10 @@ class FusionSpec(Spec):
     history get a bonus or a penalty."""
     fusion_decay: float = 0.6
     """A history item of age ``a`` (0 = newest) weighs ``fusion_decay ** a`` in ``neighbours`` and ``graph``."""
-    fusion_centred: bool = True
-    """With ``finetune_residual``: whether the part ``llm`` is each item's logit relative to its mean over histories, so
-    that it says what a history makes of an item. Items of few events are else pushed down, as all they were in
-    training is a wrong answer."""
+    fusion_llm_mean: bool = True
+    """With ``finetune_residual``: whether the sum has a part, of either sign, for the language model's mean logit of
+    each item over histories. Items of few events are else pushed down, as all they were in training is a wrong
+    answer."""
     fusion_users: int = 20000
     """Validation histories the weights are chosen on, evenly spread, at most."""
 

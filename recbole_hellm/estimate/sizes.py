@@ -104,6 +104,7 @@ def fusion_shape(settings: Any, features: tuple[FeatureShape, ...]) -> FusionSha
     graph = (GraphSpec.from_config(settings).embedding_size,) if spec.has("graph") else ()
     gaps = TransitionSpec.from_config(settings).max_gap if spec.has("transitions") else 0
     others = sum(spec.has(part) for part in ("llm", "transitions", "repeat"))
+    others += spec.has("llm") and spec.fusion_llm_mean and FinetuneSpec.from_config(settings).residual
     widths = (*(feature.width for feature in features), *graph)
     return FusionShape(widths, gaps, len(widths) + others, spec.fusion_users)
 

@@ -15,28 +15,25 @@ from recbole_hellm.config.specs import FusionSpec, TransitionSpec
 from recbole_hellm.models.base import StagedRecommender
 from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.models.residual import Residual, training_examples
-from recbole_hellm.models.score_fusion import Case, ScoreFusion
+from recbole_hellm.models.score_fusion import LLM_MEAN, Case, ScoreFusion
 from recbole_hellm.models.transitions import Transitions
 from recbole_hellm.views import train_view
 
 logger = getLogger(__name__)
 ROWS = 128
 """Histories of like length scored in one pass: enough for the matrix products, few enough to need little padding."""
-CENTRE_ROWS = 1024
-"""Training histories whose mean last hidden state is taken for that of all."""
+MEAN_ROWS = 1024
+"""Training histories whose mean logits are taken for those of all."""
 
 
 class FusedScoring(StagedRecommender):
     """Mixin in front of a RecBole sequential model: scores by head and last hidden state, and their fusion.
 
-    The model has ``core.head``, which is linear, ``_last_hidden`` and ``_inputs``, and calls :meth:`fuse` and
-    :meth:`attach_fusion`.
+    The model has ``core.head``, which is linear, ``_last_hidden`` and ``_inputs``, and calls :meth:`fuse`,
+    :meth:`leave_to_model` if it is trained on what the other parts leave, and :meth:`attach_fusion`.
 
     Attributes:
         fusion: The sum of the scores; ``None`` with ``fusion=off`` and inside :meth:`without_fusion`.
-        centre: Mean last hidden state of training histories, ``[D]``; ``None`` with ``fusion_centred=False`` and
-            where the model is trained by itself. In the sum a state is taken relative to it, and so every item's logit
-            relative to its mean over histories.
         residual: The other parts' scores in training; ``None`` where the model is trained by itself.
     """
 
@@ -48,7 +45,6 @@ class FusedScoring(StagedRecommender):
     POS_ITEM_ID: str
     fusion: ScoreFusion | None
     residual: Residual | None
-    centre: Tensor | None
 
     def _inputs(self, interaction: Any) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -66,7 +62,7 @@ class FusedScoring(StagedRecommender):
         """
         self.fused, self.list_length = FusionSpec.from_config(settings), _cutoff(settings)
         self.fusion, self.residual = None, None
-        self.register_buffer("centre", None)
+        self._training_set = dataset
         if not self.fused.learned:
             return
         counts = None
@@ -100,9 +96,9 @@ class FusedScoring(StagedRecommender):
         counts = torch.bincount(train.item, minlength=self.n_items)
         residual = Residual(fusion.parts, fusion.transitions, counts, fusion.decay)
         if len(residual.parts) > 1:
-            self.residual, self._half, self._training_set = residual, half, dataset
-            if self.fused.fusion_centred:
-                self.register_buffer("centre", torch.zeros(self.core.head.weight.size(1)))
+            self.residual, self._half = residual, half
+            if self.fused.fusion_llm_mean:
+                fusion.add_llm_mean()
             self._examples = training_examples(train, int(dataset.config["MAX_ITEM_LIST_LENGTH"]), seed)
 
     def before_training(self) -> None:
@@ -130,7 +126,7 @@ class FusedScoring(StagedRecommender):
         """Return the scores of the whole catalogue, shape ``[B, n_items]``; column 0 belongs to the padding id."""
         if self.fusion is None:
             return self.core.head(self._last_hidden(interaction))
-        logits = self.core.head(self._state(interaction)) if self.fusion.uses_llm else None
+        logits = self.core.head(self._last_hidden(interaction)) if self.fusion.uses_llm else None
         return self.fusion(logits, self._inputs(interaction)[0])
 
     def predict(self, interaction: Any) -> Tensor:
@@ -138,25 +134,21 @@ class FusedScoring(StagedRecommender):
         items, fusion = interaction[self.ITEM_ID], self.fusion
         if fusion is None:
             return self.core.head.of_items(self._last_hidden(interaction), items)
-        llm = self.core.head.of_items(self._state(interaction), items) if fusion.uses_llm else None
+        llm = self.core.head.of_items(self._last_hidden(interaction), items) if fusion.uses_llm else None
         return fusion.of_items(llm, self._inputs(interaction)[0], items)
 
-    def _state(self, interaction: Any) -> Tensor:
-        """Return the last hidden state of every row, ``[B, D]``, as it enters the sum."""
-        state = self._last_hidden(interaction)
-        return state if self.centre is None else state - self.centre
-
     def after_epoch(self) -> None:
-        """Take the mean last hidden state of evenly spread training rows for the centre."""
-        if self.centre is None:
+        """Take each item's mean logit over evenly spread training rows, if the sum has a part for it."""
+        if self.fusion is None or LLM_MEAN not in self.fusion.parts:
             return
         rows = self._training_set.inter_feat
-        count = min(CENTRE_ROWS, len(rows))
+        count = min(MEAN_ROWS, len(rows))
         some = rows[torch.arange(count) * len(rows) // max(1, count)].to(self.device)
         self.eval()
         with torch.no_grad(), self.ranking():
-            self.centre.copy_(self._last_hidden(some).mean(0))
-        distributed.spread([self.centre])
+            state = self._last_hidden(some).mean(0, keepdim=True)  # the head is linear
+            self.fusion.llm_mean.copy_(self.core.head(state)[0])
+        distributed.spread([self.fusion.llm_mean])
 
     def ranking(self) -> AbstractContextManager[None]:
         """Inside, no weight changes: see :meth:`HeLLMCore.ranking`."""
@@ -189,7 +181,7 @@ class FusedScoring(StagedRecommender):
         order = torch.argsort(rows[self.ITEM_SEQ_LEN], stable=True)
         for index in order.split(ROWS):
             batch = rows[index].to(self.device)
-            logits = self.core.head(self._state(batch)) if self.learns else None
+            logits = self.core.head(self._last_hidden(batch)) if self.learns else None
             yield logits, self._inputs(batch)[0], batch[self.POS_ITEM_ID]
 
     def keep_choices(self, other: Any) -> None:

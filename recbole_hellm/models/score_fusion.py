@@ -19,6 +19,10 @@ NEAREST = 200
 """Best items of each part that compete with a target when weights are chosen."""
 CELLS = 2**21
 """Scores of one part held at a time when weights are chosen."""
+LLM_MEAN = "llm mean"
+"""Name of the part with each item's mean logit."""
+SIGNED = ("repeat", LLM_MEAN)
+"""Parts that may have a negative weight."""
 Case = tuple[Tensor | None, Tensor, Tensor]
 """Logits ``[B, I]`` (``None`` without the part ``llm``), histories ``[B, L]``, targets ``[B]``."""
 
@@ -29,7 +33,8 @@ class ScoreFusion(nn.Module):
     Parts, each ``[B, I]``: ``llm``, the language model's logits (its log-probabilities but for a constant of the
     history, which changes no ranking); ``transitions``, the counts of :class:`Transitions`; ``neighbours <modality>``,
     the mean cosine with the items of the history, newer ones counting more; ``graph``, the same by the item vectors of
-    stage 1; ``repeat``, 1 for items of the history.
+    stage 1; ``repeat``, 1 for items of the history; after :meth:`add_llm_mean` also ``llm mean``, each item's mean
+    logit over histories: with a weight against that of ``llm``, the logits are relative to it.
 
     A checkpoint holds the weights, what they were worth, and the vectors (float16, which scoring uses from the start,
     so that it scores as before to the bit). The counts follow from the training data.
@@ -52,6 +57,7 @@ class ScoreFusion(nn.Module):
 
     weights: Tensor
     worth: Tensor
+    llm_mean: Tensor
 
     def __init__(
         self,
@@ -80,6 +86,12 @@ class ScoreFusion(nn.Module):
             self.register_buffer(f"vectors_{index}", torch.zeros(n_items, 0, dtype=torch.float16))
             # The processor multiplies float32, and converting every batch would take longer than the product.
             self.register_buffer(f"rows_{index}", torch.zeros(n_items, 0), persistent=False)
+
+    def add_llm_mean(self) -> None:
+        """Add the part ``llm mean``; its scores, :attr:`llm_mean` ``[I]``, are the caller's to set."""
+        self.parts, self.given = (*self.parts, LLM_MEAN), (*self.given, 0.0)
+        self.register_buffer("weights", torch.tensor(self.given))
+        self.register_buffer("llm_mean", torch.zeros(self.n_items))
 
     def attach(self, features: Mapping[str, Tensor], graph: Tensor | None = None) -> None:
         """Take the vectors ``[I, D]`` of the items; rows of zeros have no part in it.
@@ -133,6 +145,8 @@ class ScoreFusion(nn.Module):
         """Add ``weight`` times a part other than ``llm`` to ``scores`` ``[B, I]``, in place."""
         if part == "repeat":
             return add_repeats(scores, item_seq, weight)
+        if part == LLM_MEAN:
+            return scores.add_(self.llm_mean, alpha=weight)
         if part == "transitions":
             assert self.transitions is not None
             add_sparse(scores, self.transitions.mix(item_seq, (item_seq > 0).sum(1)), weight)
@@ -174,6 +188,8 @@ class ScoreFusion(nn.Module):
     def _of_items(self, part: str, item_seq: Tensor, items: Tensor) -> Tensor:
         if part == "repeat":
             return (item_seq == items.unsqueeze(1)).any(1).float()
+        if part == LLM_MEAN:
+            return self.llm_mean[items]
         if part == "transitions":
             assert self.transitions is not None
             chosen = items.cpu().numpy().copy()  # scipy refuses an index whose memory is torch's
@@ -206,7 +222,7 @@ class ScoreFusion(nn.Module):
             torch.cat([nn.functional.pad(block, (0, width - block.size(2))) for block in margins], dim=1),
             torch.cat([nn.functional.pad(block, (0, width - block.size(1))) for block in real]),
         )
-        choice = choose_weights(candidates, k, [part == "repeat" for part in self.parts], self.given)
+        choice = choose_weights(candidates, k, [part in SIGNED for part in self.parts], self.given)
         self.weights.copy_(self.weights.new_tensor(choice.weights))
         self.worth.copy_(self.worth.new_tensor([len(candidates.real), choice.before, choice.fused]))
         logger.info("fusion: %s", self.in_words(k))
@@ -218,6 +234,8 @@ class ScoreFusion(nn.Module):
             scores = logits if part == "llm" else self.add(self._zeros(item_seq), part, 1.0, item_seq)
             assert scores is not None
             said.append(scores)
+            if part == LLM_MEAN:
+                scores = said[0] - scores  # what rises when it gets a negative weight
             if part != "repeat":
                 ids.append(scores[:, 1:].topk(min(NEAREST, self.n_items - 1), dim=1).indices + 1)
         items = torch.cat(ids, dim=1).sort(dim=1).values  # (b, C)

@@ -11,7 +11,7 @@ import torch
 
 from recbole_hellm import signals
 from recbole_hellm.errors import ConfigError
-from recbole_hellm.models.fused_scoring import CENTRE_ROWS
+from recbole_hellm.models.fused_scoring import MEAN_ROWS
 from recbole_hellm.models.score_fusion import ScoreFusion
 from recbole_hellm.quick_start import run_recbole_hellm
 from recbole_hellm.report import metrics_table
@@ -113,33 +113,36 @@ def test_a_refit_trains_on_its_own_rest_and_keeps_the_weights(toy):
 
 
 @pytest.mark.parametrize("changes", [{}, {"eval_step": 0}, {"fit_on": "train+valid"}])
-def test_logits_are_relative_to_each_items_mean_over_training_histories(changes, toy):
+def test_a_part_holds_each_items_mean_logit_over_training_histories(changes, toy):
     result = run_recbole_hellm("HeLLM", CHECKERBOARD, config_dict=toy(finetune_residual=True, **changes))
     trainer = result["trainer"]
     model, events = trainer.model.eval(), trainer._training_set.inter_feat
-    assert len(events) < CENTRE_ROWS, "all rows are taken, so the mean is exact"
+    assert len(events) < MEAN_ROWS, "all rows are taken, so the mean is exact"
+    assert (model.fusion.parts[0], model.fusion.parts[-1]) == ("llm", "llm mean")
     with torch.no_grad():
         logits = model.core.head(model._last_hidden(events))
-        model.fusion.weights.copy_(torch.eye(len(model.fusion.parts))[0])  # llm alone
+        model.fusion.weights.zero_()
+        model.fusion.weights[0], model.fusion.weights[-1] = 2.0, -1.5
         found = model.full_sort_predict(events[:11])[:, 1:]
     assert logits.mean(0).abs().max() > 1e-3, "nothing is taken off"
-    torch.testing.assert_close(found, (logits[:11] - logits.mean(0))[:, 1:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, (2 * logits[:11] - 1.5 * logits.mean(0))[:, 1:], rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_trained_by_itself_is_not_centred(toy):
-    assert build("HeLLM", toy()).model.centre is None
-    off = build("HeLLM", toy(finetune_residual=True, fusion_centred=False)).model
+def test_a_model_trained_by_itself_has_no_part_for_its_mean(toy):
+    assert "llm mean" not in build("HeLLM", toy()).model.fusion.parts
+    off = build("HeLLM", toy(finetune_residual=True, fusion_llm_mean=False)).model
     on = build("HeLLM", toy(finetune_residual=True)).model
-    assert off.centre is None
-    assert {*on.state_dict()} - {*off.state_dict()} == {"centre"}
+    assert (*off.fusion.parts, "llm mean") == on.fusion.parts
+    assert {*on.state_dict()} - {*off.state_dict()} == {"fusion.llm_mean"}
+    assert off.residual.parts == on.residual.parts, "it is no part of what training leaves out"
 
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_predict_is_the_column_of_full_sort_predict(residual, toy):
     built = build("HeLLM", toy(transition_popularity_penalty=0.1, finetune_residual=residual))
     if residual:
-        built.model.centre.fill_(0.5)
-    built.model.fusion.weights.copy_(torch.tensor(WEIGHTS))
+        built.model.fusion.llm_mean.copy_(torch.rand(built.model.n_items))
+    built.model.fusion.weights.copy_(torch.tensor([*WEIGHTS, *([-0.6] if residual else [])]))
     catalogue, part = scores(built, rows(built)), rows(built)
     with torch.no_grad():
         single = built.model.predict(part)
