@@ -198,3 +198,34 @@ def test_wrong_settings_are_named(settings, message):
 @pytest.mark.parametrize("value", ["off", False])
 def test_the_bare_word_off_is_understood(value):
     assert not FusionSpec.from_config({"fusion": value}).learned
+
+
+def test_the_mean_logit_is_added_by_its_weight(logits):
+    weights, mean = [0.5, 1.5, 2.0, 0.25, 0.75, -3.0], torch.arange(N_ITEMS).float()
+    plain, made = fusion(weights=weights), fusion()
+    made.add_llm_mean()
+    made.llm_mean.copy_(mean)
+    made.weights.copy_(torch.tensor([*weights, -0.4]))
+    want = plain(logits.clone(), HISTORIES) - 0.4 * mean
+    torch.testing.assert_close(made(logits.clone(), HISTORIES), want)
+    items = torch.tensor([3, 5, 1])
+    each = torch.arange(3)
+    torch.testing.assert_close(made.of_items(logits[each, items], HISTORIES, items), want[each, items])
+
+
+def test_a_mean_that_misleads_is_taken_off():
+    n_items, n_cases = 60, 400
+    draw = torch.Generator().manual_seed(3)
+    bias = 3 * torch.randn(n_items, generator=draw)
+    targets = torch.randint(1, n_items, (n_cases,), generator=draw)
+    logits = torch.randn(n_cases, n_items, generator=draw)
+    logits[torch.arange(n_cases), targets] += 3  # what the histories say
+    made = ScoreFusion(("llm",), [], None, n_items, 0.6)
+    made.add_llm_mean()
+    made.llm_mean.copy_(bias)
+    histories = torch.zeros(n_cases, 2, dtype=torch.long)
+    made.choose([(logits + bias, histories, targets)], k=5)
+    weight, mean = made.weights.tolist()
+    assert weight == 1
+    assert -1.3 < mean < -0.75
+    assert made.worth[2] > made.worth[1] + 0.2
