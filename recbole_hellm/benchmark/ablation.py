@@ -134,6 +134,7 @@ def _language_model_of(settings: Mapping[str, Any]) -> dict[str, Any]:
         "LoRA": LoraSpec.from_config(settings).r,
         "language model": (llm.layers, llm.layers != 0 and llm.pretrained),
         "residual": _trained_on_the_rest(settings),
+        "mean logits": _trained_on_the_rest(settings) and FusionSpec.from_config(settings).fusion_llm_mean,
     }
 
 

@@ -134,4 +134,7 @@ def _summands(fusion: FusionSpec) -> dict[str, Part]:
             # No training reaches the scores without the model, so one epoch gives what twenty would.
             settings = {"fusion_parts": others, **({"epochs": 1, "eval_step": 1} if name == "llm" else {})}
             parts[f"fusion_{name}"] = Part(f"fusion without {words}", what, settings)
+    if fusion.has("llm"):
+        what = "No part of the sum holds each item's mean logit of the language model."
+        parts["fusion_llm_mean"] = Part("fusion without mean logits", what, {"fusion_llm_mean": False})
     return parts

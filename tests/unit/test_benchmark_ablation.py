@@ -17,7 +17,7 @@ from recbole_hellm.testing.building import build
 
 EVERY = ["user_hypergraph", "item_hypergraph", "text", "image", "contrast", "sequence_vectors", "graph_vectors",
          "prefix_graph", "prefix", "lora", "pretrained", "llm_layers", "residual", "fusion", "fusion_llm",
-         "fusion_transitions", "fusion_neighbours", "fusion_graph", "fusion_repeat"]  # fmt: skip
+         "fusion_transitions", "fusion_neighbours", "fusion_graph", "fusion_repeat", "fusion_llm_mean"]  # fmt: skip
 WHOLE = {
     "stages": {"features", "graph", "sequence"},
     "user hypergraph": True,
@@ -28,7 +28,7 @@ WHOLE = {
     "LoRA": True,
     "layers": 2,
     "weights": "of the file",
-    "fusion": {"llm", "transitions", "neighbours text", "neighbours image", "graph", "repeat"},
+    "fusion": {"llm", "transitions", "neighbours text", "neighbours image", "graph", "repeat", "llm mean"},
     "trained on": ("transitions", "neighbours text", "neighbours image", "repeat"),
 }
 """What there is on the toy data set, and below what differs without each part."""
@@ -47,9 +47,10 @@ WITHOUT = {
     "lora": {"LoRA": False},
     "pretrained": {"weights": "random"},
     "llm_layers": {"prefix": None, "LoRA": False, "layers": 0, "weights": None},
-    "residual": {"trained on": None},
+    "residual": {"fusion": WHOLE["fusion"] - {"llm mean"}, "trained on": None},
     "fusion": {"fusion": None, "trained on": None},
-    "fusion_llm": {"stages": {"features", "graph"}, "fusion": WHOLE["fusion"] - {"llm"}, "trained on": None},
+    "fusion_llm": {"stages": {"features", "graph"}, "fusion": WHOLE["fusion"] - {"llm", "llm mean"},
+                   "trained on": None},
     "fusion_transitions": {"fusion": WHOLE["fusion"] - {"transitions"},
                            "trained on": ("neighbours text", "neighbours image", "repeat")},
     "fusion_neighbours": {"fusion": WHOLE["fusion"] - {"neighbours text", "neighbours image"},
@@ -57,6 +58,7 @@ WITHOUT = {
     "fusion_graph": {"fusion": WHOLE["fusion"] - {"graph"}},
     "fusion_repeat": {"fusion": WHOLE["fusion"] - {"repeat"},
                       "trained on": ("transitions", "neighbours text", "neighbours image")},
+    "fusion_llm_mean": {"fusion": WHOLE["fusion"] - {"llm mean"}},
 }  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def test_the_start_of_the_log_names_what_is_off(name, toy):
     if name.startswith("fusion"):  # the paper has none: the log names what there is
         said = [line for line in build("HeLLM", toy(**part.settings)).model.departures() if line.startswith("fusion")]
         gone = {"fusion_llm": " llm,", "fusion_transitions": "transitions", "fusion_neighbours": "neighbours",
-                "fusion_graph": "graph", "fusion_repeat": "repeat"}  # fmt: skip
+                "fusion_graph": "graph", "fusion_repeat": "repeat", "fusion_llm_mean": "llm mean"}  # fmt: skip
         assert len(said) == (name != "fusion")
         assert not any(gone[name] in line or "learned" not in line for line in said)
         return
@@ -171,13 +173,13 @@ def test_the_plan_holds_the_whole_model_first(run):
               "without prefix", "without LoRA", "without pretrained weights", "without language model",
               "without residual training",
               "without fusion", "fusion without the model", "fusion without counts", "fusion without features",
-              "fusion without graph vectors", "fusion without repeats"]  # fmt: skip
+              "fusion without graph vectors", "fusion without repeats", "fusion without mean logits"]  # fmt: skip
     assert [entry.label for entry in made.entries] == labels
     assert (made.name, made.datasets, made.seeds) == ("ablation-checkerboard", (CHECKERBOARD,), (3, 4))
     assert {(entry.model, entry.group) for entry in made.entries} == {("HeLLM", "ablation")}
     assert made.entries[0].settings == {}
     cells = made.cells()
-    assert len(cells) == 40
+    assert len(cells) == 42
     for cell in cells:
         HellmConfig(cell.model, cell.dataset, config_dict=cell.settings)
 
