@@ -17,6 +17,7 @@ from recbole_hellm.models.hellm_core import HeLLMCore
 from recbole_hellm.models.residual import Residual, training_examples
 from recbole_hellm.models.score_fusion import LLM_MEAN, Case, ScoreFusion
 from recbole_hellm.models.transitions import Transitions
+from recbole_hellm.nn.batching import spread_evenly
 from recbole_hellm.views import train_view
 
 logger = getLogger(__name__)
@@ -62,7 +63,6 @@ class FusedScoring(StagedRecommender):
         """
         self.fused, self.list_length = FusionSpec.from_config(settings), _cutoff(settings)
         self.fusion, self.residual = None, None
-        self._training_set = dataset
         if not self.fused.learned:
             return
         counts = None
@@ -99,6 +99,7 @@ class FusedScoring(StagedRecommender):
             self.residual, self._half = residual, half
             if self.fused.fusion_llm_mean:
                 fusion.add_llm_mean()
+                self._training_set = dataset
             self._examples = training_examples(train, int(dataset.config["MAX_ITEM_LIST_LENGTH"]), seed)
 
     def before_training(self) -> None:
@@ -142,8 +143,7 @@ class FusedScoring(StagedRecommender):
         if self.fusion is None or LLM_MEAN not in self.fusion.parts:
             return
         rows = self._training_set.inter_feat
-        count = min(MEAN_ROWS, len(rows))
-        some = rows[torch.arange(count) * len(rows) // max(1, count)].to(self.device)
+        some = rows[spread_evenly(len(rows), MEAN_ROWS)].to(self.device)
         self.eval()
         with torch.no_grad(), self.ranking():
             state = self._last_hidden(some).mean(0, keepdim=True)  # the head is linear
@@ -169,10 +169,10 @@ class FusedScoring(StagedRecommender):
             return
         self.after_epoch()  # also within an epoch
         rows = valid_data._dataset.inter_feat
-        count = min(self.fused.fusion_users, len(rows))
+        some = rows[spread_evenly(len(rows), self.fused.fusion_users)]
         self.eval()
         with torch.no_grad(), self.ranking():
-            self.fusion.choose(self._cases(rows[torch.arange(count) * len(rows) // max(1, count)]), self.list_length)
+            self.fusion.choose(self._cases(some), self.list_length)
         distributed.spread([self.fusion.weights, self.fusion.worth])
 
     def _cases(self, rows: Any) -> Iterator[Case]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_hellm.models.transitions import Transitions
+from recbole_hellm.nn.batching import spread_evenly
 from recbole_hellm.nn.catalogue_loss import Offset
 from recbole_hellm.nn.history_scores import profiles
 from recbole_hellm.nn.softmax_fit import likely_factors
@@ -146,9 +147,8 @@ def training_examples(train: TrainView, max_len: int, seed: int) -> tuple[Tensor
         Item ids, right-padded with 0, shape ``[N, max_len]``, and targets, shape ``[N]``.
     """
     rows, lengths = train.windows(max_len)
-    n_examples = min(EXAMPLES, len(rows))
-    some = torch.arange(n_examples) * len(rows) // max(1, n_examples)
-    rows, lengths = rows[some], lengths[some]
+    some = spread_evenly(len(rows), EXAMPLES)
+    rows, lengths, n_examples = rows[some], lengths[some], len(some)
     draw = torch.Generator().manual_seed(seed)
     place = 1 + (torch.rand(n_examples, generator=draw) * (lengths - 1)).long()
     targets = rows[torch.arange(n_examples), place]

@@ -1,9 +1,15 @@
-"""Batches of sequences of about equal length."""
+"""Which rows go together: batches of sequences of about equal length, and samples without chance."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def spread_evenly(n_rows: int, most: int) -> Tensor:
+    """Return the indices of ``most`` rows at even distances, ascending; of all rows if there are no more."""
+    count = min(most, n_rows)
+    return torch.arange(count) * n_rows // max(1, count)
 
 
 def length_batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hellm.nn.batching import length_batches
+from recbole_hellm.nn.batching import length_batches, spread_evenly
 
 
 def batches(lengths, size, seed=0):
@@ -63,3 +63,9 @@ def test_the_global_random_state_plays_no_part():
 @pytest.mark.parametrize("n_rows", [1, 5])
 def test_fewer_rows_than_a_batch(n_rows):
     assert [len(batch) for batch in batches(torch.ones(n_rows), 8)] == [n_rows]
+
+
+def test_rows_are_spread_evenly():
+    assert spread_evenly(10, 4).tolist() == [0, 2, 5, 7]
+    assert spread_evenly(3, 4).tolist() == [0, 1, 2]
+    assert spread_evenly(0, 4).tolist() == []
