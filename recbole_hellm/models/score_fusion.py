@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_hellm.models.transitions import Transitions
+from recbole_hellm.nn.best import n_best, sorted_ids
 from recbole_hellm.nn.history_scores import add_neighbours, add_repeats, add_sparse, profiles, unit_rows
 from recbole_hellm.nn.weight_search import Candidates, choose_weights
 
@@ -229,7 +230,7 @@ class ScoreFusion(nn.Module):
 
     def _margins(self, logits: Tensor | None, item_seq: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return what :class:`Candidates` holds, of the items that are among the best of a part or in the history."""
-        said, ids = [], [item_seq]
+        said, ids = [], [item_seq.int()]
         for part in self.parts:
             scores = logits if part == "llm" else self.add(self._zeros(item_seq), part, 1.0, item_seq)
             assert scores is not None
@@ -237,14 +238,13 @@ class ScoreFusion(nn.Module):
             if part == LLM_MEAN:
                 scores = said[0] - scores  # what rises when it gets a negative weight
             if part != "repeat":
-                ids.append(scores[:, 1:].topk(min(NEAREST, self.n_items - 1), dim=1).indices + 1)
-        items = torch.cat(ids, dim=1).sort(dim=1).values  # (b, C)
-        real = (items > 0) & (items != targets.unsqueeze(1))
-        real[:, 1:] &= items[:, 1:] != items[:, :-1]
-        real, order = real.sort(dim=1, descending=True, stable=True)
-        width = int(real.sum(1).max()) if len(real) else 0
-        real, items = real[:, :width], items.gather(1, order)[:, :width]
+                ids.append(n_best(scores[:, 1:], NEAREST).int() + 1)
+        items = sorted_ids(torch.cat(ids, dim=1))
+        twice = nn.functional.pad(items[:, 1:] == items[:, :-1], (1, 0))
+        items = sorted_ids(items.masked_fill(twice | (items == targets.unsqueeze(1)), 0))
+        items = items[:, int((items == 0).sum(1).min()) :].long() if len(items) else items.long()  # (b, C)
         found = torch.stack([scores.gather(1, items) - scores.gather(1, targets.unsqueeze(1)) for scores in said])
+        real = items > 0
         return torch.where(real, found, 0.0), real
 
     def in_words(self, k: int) -> str:
