@@ -5,8 +5,9 @@ Letters: F parts, N cases (a history and its target), C other candidates of a ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ START_ITERATIONS = 20
 """Of that likelihood, at most: a start need not be exact."""
 SURE = 2.0
 """Standard errors a gain has to exceed: the search finds some gain in any noise."""
+BLOCK = 2**17
+"""Candidates looked at together: few enough for the processor's cache, where a search takes a quarter of the time."""
 FEWEST = 30
 """Cases without which nothing is chosen: of fewer, the standard error itself is a guess."""
 
@@ -41,8 +44,13 @@ class Candidates:
 
     def ndcg(self, total: Tensor, k: int) -> Tensor:
         """Return NDCG@k of each case, ``[N]``, for weighted sums of the margins ``[N, C]``; ties count against it."""
-        above = (total >= 0).sum(1) - (~self.real).sum(1)
+        # Into floats, which are compared and counted five times as fast as booleans.
+        above = torch.ge(total, 0, out=torch.empty_like(total)).sum(1) - self._absent
         return torch.where(above < k, 1 / torch.log2(above + 2.0), 0.0)
+
+    @cached_property
+    def _absent(self) -> Tensor:
+        return (~self.real).sum(1)
 
     def total(self, weights: Sequence[float]) -> Tensor:
         """Return the weighted sum of the margins, shape ``[N, C]``."""
@@ -50,8 +58,14 @@ class Candidates:
 
     def spread(self) -> Tensor:
         """Return the root mean square of each part's margins, shape ``[F]``; 1 for a part that says nothing."""
-        squares = self.margins.square().sum((1, 2)) / self.real.sum().clamp(min=1)
+        squares = torch.stack([part.square().sum() for part in self.margins]) / self.real.sum().clamp(min=1)
         return torch.where(squares > 0, squares.sqrt(), 1.0)
+
+    def blocks(self) -> Iterator[Candidates]:
+        """Yield the cases in parts of :data:`BLOCK` candidates, views of these."""
+        n_cases = max(1, BLOCK // max(self.real.size(1), 1))
+        for margins, real in zip(self.margins.split(n_cases, dim=1), self.real.split(n_cases), strict=True):
+            yield Candidates(margins, real)
 
 
 @dataclass(frozen=True)
@@ -119,21 +133,27 @@ def coordinate_search(candidates: Candidates, k: int, start: Sequence[float], si
         signed: Whether a weight may be negative.
     """
     weights, spread = list(start), candidates.spread().tolist()
-    candidates = hopeful(candidates, k, signed)  # the others add 0 whatever the weights
+    blocks = list(hopeful(candidates, k, signed).blocks())  # the others add 0 whatever the weights
 
-    def worth(total: Tensor) -> float:
-        return float(candidates.ndcg(total, k).double().sum())
+    def worth(part: int, trials: Sequence[float]) -> list[float]:
+        """Return the NDCG, summed over cases, with each of the trials as the weight of ``part``."""
+        others, sums = [0.0 if other == part else w for other, w in enumerate(weights)], [0.0] * len(trials)
+        for block in blocks:
+            rest = block.total(others)
+            for index, trial in enumerate(trials):
+                total = torch.add(rest, block.margins[part], alpha=trial)
+                sums[index] += float(block.ndcg(total, k).double().sum())
+        return sums
 
-    best = worth(candidates.total(weights))
+    best = worth(0, weights[:1])[0]
     for factor in FACTORS:
         for _ in range(ROUNDS):
             before = list(weights)
             for part in range(len(weights)):
                 widest = max(abs(weight) * size for weight, size in zip(weights, spread, strict=True)) or 1.0
                 unit = widest / spread[part]
-                rest = candidates.total([0.0 if other == part else w for other, w in enumerate(weights)])
-                for trial in _trials(weights[part], factor, unit, signed[part]):
-                    value = worth(torch.add(rest, candidates.margins[part], alpha=trial))
+                trials = _trials(weights[part], factor, unit, signed[part])
+                for trial, value in zip(trials, worth(part, trials), strict=True):
                     if value > best or (value == best and abs(trial) < abs(weights[part])):
                         best, weights[part] = value, trial
             if weights == before:
@@ -150,7 +170,7 @@ def hopeful(candidates: Candidates, k: int, signed: Sequence[bool]) -> Candidate
     for margins, sign in zip(candidates.margins, signed, strict=True):
         never_below &= margins == 0 if sign else margins >= 0
     kept = never_below.sum(1) < k
-    return Candidates(candidates.margins[:, kept], candidates.real[kept])
+    return candidates if bool(kept.all()) else Candidates(candidates.margins[:, kept], candidates.real[kept])
 
 
 def _trials(weight: float, factor: float, unit: float, signed: bool) -> list[float]:

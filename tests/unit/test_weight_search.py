@@ -61,6 +61,20 @@ def test_the_search_is_at_a_maximum_of_its_own_grid():
     assert value(candidates, weights, 3) == max(value(candidates, trial, 3) for trial in neighbours)
 
 
+@pytest.mark.parametrize("cases", [1, 7, 60])
+def test_how_many_cases_are_looked_at_together_changes_nothing(cases, monkeypatch):
+    candidates, signed = drawn(3, 60, 12, edge=(0.5, 1.0, 0.7)), (False, False, True)
+    candidates.margins[:, ::3, 8:] = 0
+    candidates.real[::3, 8:] = False
+    whole = coordinate_search(candidates, 3, [1.0, 1.0, 0.1], signed)
+    monkeypatch.setattr("recbole_hellm.nn.weight_search.BLOCK", 12 * cases)
+    blocks = list(candidates.blocks())
+    assert [len(block.real) for block in blocks] == [*[cases] * (60 // cases), *([60 % cases] if 60 % cases else [])]
+    for part in range(3):
+        assert torch.equal(torch.cat([block.margins[part] for block in blocks]), candidates.margins[part])
+    assert coordinate_search(candidates, 3, [1.0, 1.0, 0.1], signed) == whole
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.tuples(st.floats(0, 9), st.floats(0, 9), st.floats(-9, 9)))
 def test_cases_left_out_add_nothing_whatever_the_weights(seed, weights):
