@@ -28,7 +28,7 @@ def n_best(scores: Tensor, n: int) -> Tensor:
         return scores.topk(n, dim=1, sorted=False).indices
     # Of the negative scores: the partition is ten times as slow where most values equal the lowest, and scores of
     # counts are mostly zeros.
-    return torch.from_numpy(np.argpartition(-scores.numpy(), n - 1, axis=1)[:, :n])
+    return torch.from_numpy(np.argpartition((-scores.float()).numpy(), n - 1, axis=1)[:, :n])
 
 
 def sorted_ids(ids: Tensor) -> Tensor:

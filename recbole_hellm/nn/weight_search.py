@@ -62,9 +62,9 @@ class Candidates:
         return torch.where(squares > 0, squares.sqrt(), 1.0)
 
     def blocks(self) -> Iterator[Candidates]:
-        """Yield the cases in parts of :data:`BLOCK` candidates, views of these."""
-        n_cases = max(1, BLOCK // max(self.real.size(1), 1))
-        for margins, real in zip(self.margins.split(n_cases, dim=1), self.real.split(n_cases), strict=True):
+        """Yield views of these, :data:`BLOCK` candidates each on a processor, all together elsewhere."""
+        some = BLOCK // max(self.real.size(1), 1) if self.real.device.type == "cpu" else len(self.real)
+        for margins, real in zip(self.margins.split(max(1, some), dim=1), self.real.split(max(1, some)), strict=True):
             yield Candidates(margins, real)
 
 
