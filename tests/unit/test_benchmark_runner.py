@@ -58,6 +58,16 @@ plan = Plan("p", (Entry("SASRec"), Entry("GRU4Rec", "", {"what": "sleeps"})), ("
 run_plan(plan, Path("x.jsonl"), "compare", module="fake")
 """
 
+# Whatever the tests run under: under nohup SIGHUP is ignored, in the background of a script SIGINT is.
+LISTENING = (
+    """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+    + WAITING
+)
+
 
 @pytest.fixture
 def env(tmp_path):
@@ -195,7 +205,7 @@ def test_a_line_that_cannot_be_written_ends_the_plan(run, tmp_path, monkeypatch)
 def waiting(tmp_path, env):
     """A process in the middle of its second cell, and the pids of that cell and its helper."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING], cwd=tmp_path, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LISTENING], cwd=tmp_path, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
     )
     pids = Path(env["CALLS"] + ".pids")
     _until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
