@@ -230,7 +230,7 @@ class ScoreFusion(nn.Module):
 
     def _margins(self, logits: Tensor | None, item_seq: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return what :class:`Candidates` holds, of the items that are among the best of a part or in the history."""
-        said, ids = [], [item_seq.int()]
+        said, ids = [], [item_seq]
         for part in self.parts:
             scores = logits if part == "llm" else self.add(self._zeros(item_seq), part, 1.0, item_seq)
             assert scores is not None
@@ -238,11 +238,11 @@ class ScoreFusion(nn.Module):
             if part == LLM_MEAN:
                 scores = said[0] - scores  # what rises when it gets a negative weight
             if part != "repeat":
-                ids.append(n_best(scores[:, 1:], NEAREST).int() + 1)
+                ids.append(n_best(scores[:, 1:], NEAREST) + 1)
         items = sorted_ids(torch.cat(ids, dim=1))
         twice = nn.functional.pad(items[:, 1:] == items[:, :-1], (1, 0))
         items = sorted_ids(items.masked_fill(twice | (items == targets.unsqueeze(1)), 0))
-        items = items[:, int((items == 0).sum(1).min()) :].long() if len(items) else items.long()  # (b, C)
+        items = items[:, (items > 0).any(0)]  # (b, C)
         found = torch.stack([scores.gather(1, items) - scores.gather(1, targets.unsqueeze(1)) for scores in said])
         real = items > 0
         return torch.where(real, found, 0.0), real

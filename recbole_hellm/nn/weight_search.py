@@ -56,8 +56,9 @@ class Candidates:
         """Return the weighted sum of the margins, shape ``[N, C]``."""
         return torch.tensordot(self.margins.new_tensor(weights), self.margins, dims=1)
 
+    @cached_property
     def spread(self) -> Tensor:
-        """Return the root mean square of each part's margins, shape ``[F]``; 1 for a part that says nothing."""
+        """The root mean square of each part's margins, shape ``[F]``; 1 for a part that says nothing."""
         squares = torch.stack([part.square().sum() for part in self.margins]) / self.real.sum().clamp(min=1)
         return torch.where(squares > 0, squares.sqrt(), 1.0)
 
@@ -116,7 +117,7 @@ def likely_weights(candidates: Candidates, signed: Sequence[bool]) -> list[float
     A small penalty keeps them finite where the parts tell every target apart.
     """
     some = slice(None, None, -(-candidates.margins.size(1) // START_CASES))  # evenly: cases may come sorted
-    spread = candidates.spread()
+    spread = candidates.spread
     margins, real = candidates.margins[:, some] / spread[:, None, None], candidates.real[some]
     both, there = pad(margins, (1, 0)), pad(real, (1, 0), value=True)  # the target, at a margin of 0 to itself
     found = (likely_factors(both, there, 1 / len(spread), START_ITERATIONS) / spread).tolist()
@@ -132,7 +133,7 @@ def coordinate_search(candidates: Candidates, k: int, start: Sequence[float], si
         start: Weights to start from.
         signed: Whether a weight may be negative.
     """
-    weights, spread = list(start), candidates.spread().tolist()
+    weights, spread = list(start), candidates.spread.tolist()
     blocks = list(hopeful(candidates, k, signed).blocks())  # the others add 0 whatever the weights
 
     def worth(part: int, trials: Sequence[float]) -> list[float]:
