@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,11 @@ from recbole_hellm.errors import ConfigError, HellmError
 from recbole_hellm.estimate import commands as estimate
 from recbole_hellm.pipeline import commands as features
 from recbole_hellm.tune import commands as tune
+
+FIRST_SPEAKS_SECONDS = 30.0
+"""How long another process than the first keeps an error of the settings, which all of them meet, to itself. When the
+first has said it and ended, what started them ends the others; one that ended before it would have the first ended
+without a word."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options, rest))
     except HellmError as error:
-        if not (isinstance(error, ConfigError) and os.environ.get("RANK", "0") != "0"):  # the first process says it
-            print(f"{_who()}error: {error}", file=sys.stderr)
+        if isinstance(error, ConfigError) and distributed.launched() > 1 and os.environ.get("RANK", "0") != "0":
+            time.sleep(FIRST_SPEAKS_SECONDS)
+        print(f"{_who()}error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:  # no right to write, disk full
         logging.getLogger(__name__).debug("where it happened:", exc_info=True)

@@ -62,7 +62,17 @@ def test_two_machines_on_one(command, runs, by_nproc):
     assert {key: made[key] for key in TOLD} == by_nproc
 
 
-def test_what_a_run_does_not_do_ends_in_one_line(command, tmp_path):
+LATE = """
+import os, time
+if "LOCAL_RANK" in os.environ:
+    time.sleep(4.0 if os.environ["RANK"] == "{}" else 0)
+"""
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_what_a_run_does_not_do_ends_in_one_line(command, tmp_path, monkeypatch, late):
+    (tmp_path / "sitecustomize.py").write_text(LATE.format(late))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     text = accelerate_config("fsdp2").read_text().replace("efficient_loading: false", "efficient_loading: true")
     (tmp_path / "own.yaml").write_text(text)
     process = command([str(tmp_path / "own.yaml")], "refused-fsdp")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_hellm import assets, cli, quick_start
+from recbole_hellm import assets, cli, errors, quick_start
 from recbole_hellm.testing import checkerboard_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -206,6 +206,18 @@ def test_an_error_of_the_system_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr(quick_start, "run_recbole_hellm", stopping(OSError(28, "No space left on device", "x.pth")))
     message = fails(capsys, "train", "--model=HeLLM", "--dataset=x")
     assert message == "[Errno 28] No space left on device: 'x.pth'; check the path, its rights and the free space"
+
+
+def test_another_process_says_a_wrong_setting_only_if_the_first_has_not(capsys, monkeypatch):
+    """The first is slower here: a second that ended at once would have it ended without a word."""
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    waited = []
+    monkeypatch.setattr(cli.time, "sleep", lambda seconds: waited.append((seconds, capsys.readouterr().err)))
+    monkeypatch.setattr(quick_start, "run_recbole_hellm", stopping(errors.ConfigError("setting 'x' is wrong")))
+    assert cli.train_main(["--model=HeLLM", "--dataset=x"]) == 2
+    assert waited == [(cli.FIRST_SPEAKS_SECONDS, "")]
+    assert capsys.readouterr().err == "process 1: error: setting 'x' is wrong\n"
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
