@@ -1,20 +1,22 @@
 """The tables of ``docs/results.md`` and ``docs/results.json`` from results files of ``recbole-hellm compare``.
 
-``python -m benchmarks.results_page results/results-toys.jsonl ...``: a file per data set and protocol.
+``python -m benchmarks.results_page results/results-toys.jsonl ...``: a file per data set and protocol; what is said of
+data sets that are not given stays.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.table import write_between
+from benchmarks.table import replace_between, split
 from recbole_hellm.artifacts import write_atomically
 from recbole_hellm.benchmark.comparison import Comparison, Row
 from recbole_hellm.benchmark.lines import load_lines
@@ -23,7 +25,13 @@ from recbole_hellm.benchmark.stored import load_cells
 from recbole_hellm.benchmark.summary import compare
 
 RECALL, NDCG = "recall@10", "ndcg@10"
+MAIN = "history kept, fitted on train"
+"""The protocol ``docs/results.json`` speaks of."""
 OURS, WITHOUT = "HeLLM", "HeLLM without the language model"
+HEAD = (
+    "| data | model | R@10 | N@10 | N@10, untied users | R@10, rare targets | valid N@10 | seeds | minutes | p |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
 RARE = 5
 """Targets with fewer training events than this are the rare ones."""
 
@@ -98,37 +106,44 @@ def entry(found: Measured) -> dict[str, Any]:
     }
 
 
-def main_table(found: Sequence[Measured]) -> str:
-    """Return the table of one protocol as markdown."""
-    lines = [
-        "| data | model | R@10 | N@10 | N@10, untied users | R@10, rare targets | valid N@10 | seeds | minutes | p |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in found:
-        for row in one.comparison.rows:
-            untied = f"{row.untied[NDCG]:.4f}" if row.untied else "-"
-            p = "" if row.label == OURS else _p(one.test(row.label))
-            lines.append(
-                f"| {one.dataset} | {row.label} | {_spread(row, RECALL)} | {_spread(row, NDCG)} | {untied} "
-                f"| {one.rare[row.label][1]:.4f} | {row.valid_mean[NDCG]:.4f} | {len(row.seeds)} "
-                f"| {row.cost.seconds / 60:.1f} | {p} |"
-            )
-    return "\n".join([*lines, "", *notes(found)])
-
-
-def notes(found: Sequence[Measured]) -> Iterator[str]:
-    """Yield a line per data set on where its rows come from."""
-    for one in found:
-        row = one.row(OURS)
-        line, tied = row.cells[0], "unknown" if row.tied_share is None else f"{row.tied_share:.0%}"
-        commits = {cell["commit"]: None for other in one.comparison.rows for cell in other.cells}
-        older = [name for name in commits if name != line["commit"]]
-        others = f" (rows but HeLLM's: {', '.join(f'`{name}`' for name in older)})" if older else ""
-        yield (
-            f"- {one.dataset}: {row.n_users:,} test users, {tied} of them tied, {one.rare[OURS][0]:,} with a rare "
-            f"target; seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`{others}; data "
-            f"`{line['data']['fingerprint'][:12]}`; `recbole-hellm compare --plan {one.comparison.name}`."
+def lines_of(found: Measured) -> list[str]:
+    """Return the rows of a data set as markdown, and last a line on where they come from."""
+    lines = []
+    for row in found.comparison.rows:
+        untied = f"{row.untied[NDCG]:.4f}" if row.untied else "-"
+        p = "" if row.label == OURS else _p(found.test(row.label))
+        lines.append(
+            f"| {found.dataset} | {row.label} | {_spread(row, RECALL)} | {_spread(row, NDCG)} | {untied} "
+            f"| {found.rare[row.label][1]:.4f} | {row.valid_mean[NDCG]:.4f} | {len(row.seeds)} "
+            f"| {row.cost.seconds / 60:.1f} | {p} |"
         )
+    row = found.row(OURS)
+    line, tied = row.cells[0], "unknown" if row.tied_share is None else f"{row.tied_share:.0%}"
+    commits = {cell["commit"]: None for other in found.comparison.rows for cell in other.cells}
+    older = [name for name in commits if name != line["commit"]]
+    others = f" (rows but HeLLM's: {', '.join(f'`{name}`' for name in older)})" if older else ""
+    return [
+        *lines,
+        f"- {found.dataset}: {row.n_users:,} test users, {tied} of them tied, {found.rare[OURS][0]:,} with a rare "
+        f"target; seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`{others}; data "
+        f"`{line['data']['fingerprint'][:12]}`; `recbole-hellm compare --plan {found.comparison.name}`.",
+    ]
+
+
+def lines_in(table: str) -> dict[str, list[str]]:
+    """Return the lines of a table as :func:`table_of` makes it, by data set."""
+    found: dict[str, list[str]] = {}
+    for line in table.removeprefix(HEAD).splitlines():
+        if named := re.match(r"\| (\S+) \||- (\S+):", line):
+            found.setdefault(named[1] or named[2], []).append(line)
+    return found
+
+
+def table_of(lines: Mapping[str, Sequence[str]]) -> str:
+    """Return one table of the lines of some data sets."""
+    every = [line for one in lines.values() for line in one]
+    rows = [line for line in every if line.startswith("|")]
+    return "\n".join([HEAD, *rows, "", *(line for line in every if line not in rows)])
 
 
 def _spread(row: Row, metric: str) -> str:
@@ -149,22 +164,29 @@ def title(protocol: Mapping[str, Any]) -> str:
     return f"history {'masked' if protocol['history_masked'] else 'kept'}, fitted on {protocol['fitted_on']}"
 
 
+def write(docs: Path, measured: Sequence[Measured]) -> None:
+    """Write both files; what they say of data sets that are not given stays."""
+    page, machine = docs / "results.md", docs / "results.json"
+    text = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
+    document = json.loads(machine.read_text(encoding="utf-8")) if machine.is_file() else {}
+    for found in measured:
+        name = title(found.protocol)
+        _, before, _ = split(text, name) or ("", "", "")
+        text = replace_between(text, name, table_of(lines_in(before) | {found.dataset: lines_of(found)}))
+        if name == MAIN:
+            document[found.dataset] = entry(found)
+    write_atomically(page, text)
+    if document:
+        write_atomically(machine, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="results files of recbole-hellm compare")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of results.md and results.json")
     options = parser.parse_args(arguments)
-    tables: dict[str, list[Measured]] = {}
-    for path in options.results:
-        found = load(path)
-        tables.setdefault(title(found.protocol), []).append(found)
-    for name, group in tables.items():
-        write_between(options.docs / "results.md", name, main_table(group))
-    main_group = tables.get("history kept, fitted on train", [])
-    document = {found.dataset: entry(found) for found in main_group}
-    if document:
-        write_atomically(options.docs / "results.json", json.dumps(document, indent=2, sort_keys=True) + "\n")
+    write(options.docs, [load(path) for path in options.results])
 
 
 if __name__ == "__main__":

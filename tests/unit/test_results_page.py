@@ -86,3 +86,20 @@ def test_one_seed_has_no_deviation(tmp_path):
     document = json.loads((tmp_path / "results.json").read_text())
     assert document["amazon-toys"]["ndcg@10_sd"] is None
     assert "±" not in (tmp_path / "results.md").read_text()
+
+
+def test_what_the_page_says_of_other_data_sets_stays(written, tmp_path):
+    path, document, text = written
+    page, machine = tmp_path / "results.md", tmp_path / "results.json"
+    page.write_text(text.replace("amazon-toys", "amazon-sports"))
+    machine.write_text(json.dumps({"amazon-sports": document["amazon-toys"]}))
+    for _ in range(2):  # written again, a data set's rows are replaced
+        results_page.main([str(path), "--docs", str(tmp_path)])
+    entry = document["amazon-toys"]
+    assert json.loads(machine.read_text()) == {"amazon-sports": entry, "amazon-toys": entry}
+    told = [line for line in text.splitlines() if "amazon-toys" in line]
+    both = [line for line in page.read_text().splitlines() if "amazon-" in line]
+    sports = [line.replace("amazon-toys", "amazon-sports") for line in told]
+    assert both == [*sports[:4], *told[:4], *sports[4:], *told[4:]]
+    assert len(told) == 5
+    assert page.read_text().startswith("# Results\n\nby hand\n")
