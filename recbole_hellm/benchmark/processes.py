@@ -15,6 +15,7 @@ from recbole_hellm.benchmark.progress import say
 
 GRACE_SECONDS = 10.0
 """What a process has between being asked to stop and being killed."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_process(
@@ -33,30 +34,54 @@ def run_process(
         serve: Called once it has started, to talk to it; returns when there is nothing more to say.
         pass_fds: Files of this process that it inherits.
     """
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which then ends the group
-            env={**os.environ, **env},
-            pass_fds=pass_fds,
-        )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with log.open("wb") as file, _signals_wait():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which then ends the group
+                env={**os.environ, **env},
+                pass_fds=pass_fds,
+            )
         if serve is not None:
             serve(process)
         return process.wait()
     except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
         raise
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # workers it has left
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process is not None:
+            with suppress(ProcessLookupError, PermissionError):  # workers it has left
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let signals that end this process wait until the inside is done.
+
+    One that came while another process is being started would leave that one behind: it runs, and nobody has its id.
+    """
+    heard: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # in another, Python hears none
+        # Not by a mask, which the started process would inherit. Those that are ignored stay so.
+        listened = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        before = {n: signal.signal(n, lambda number, frame: heard.append(number)) for n in listened}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in heard:
+            signal.raise_signal(number)
 
 
 def why_ended(code: int, log: Path) -> str:

@@ -135,7 +135,9 @@ class ResumeMixin(LossMixin, StepValidationMixin, KeepingMixin):
         except Enough:
             return self.best_valid_score, self.best_valid_result
         except signals.Stopped as stop:
-            stop.kept = self._keep_at_stop()
+            # Where another process was asked first, the signal to this one is still to come.
+            with signals.deferred(lambda: False):
+                stop.kept = self._keep_at_stop()
             raise
         except distributed.PeerLost as lost:
             raise self._left_alone(lost) from lost

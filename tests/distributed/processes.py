@@ -13,7 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120.0
+import torch.distributed as dist
+
+SECONDS = 240.0
+_STORES: dict[int, dist.TCPStore] = {}
+"""By the first process of a group: where the group meets, open until it has ended."""
 
 
 def free_port() -> int:
@@ -23,20 +27,23 @@ def free_port() -> int:
 
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What torchrun sets."""
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
-    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in where.items()}}
+    """What torchrun sets, whose agent holds the store the processes meet at."""
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port,
+             "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": True}  # fmt: skip
+    return {name: str(value) for name, value in where.items()}
 
 
 def start(count: int, folder: Path, function: Callable[..., Any], *args: Any) -> list[int]:
     """Fork ``count`` processes that run a function; returns their ids."""
     folder.mkdir(parents=True, exist_ok=True)
-    port, children = free_port(), []
+    # Open from here on: nobody can take its port between now and the first process that needs it.
+    store, children = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), []
     for rank in range(count):
         child = os.fork()
         if child == 0:
-            _work(folder, environment(rank, count, port), function, args)
+            _work(folder, environment(rank, count, store.port), function, args)
         children.append(child)
+    _STORES[children[0]] = store
     return children
 
 
@@ -55,23 +62,28 @@ def _work(folder: Path, where: dict[str, str], function: Callable[..., Any], arg
         os._exit(code)
 
 
-def finish(children: list[int], seconds: float = SECONDS) -> list[int]:
-    """Return the exit codes by rank; negative: the signal that ended it. Those that take too long are killed."""
+def finish(children: list[int], follow: float = SECONDS) -> list[int]:
+    """Return the exit codes by rank; negative: the signal that ended it.
+
+    All are killed if none has ended after ``SECONDS``, or one still runs ``follow`` seconds after the first has ended.
+    """
     codes: dict[int, int] = {}
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while len(codes) < len(children):
         for child in children:
             if child in codes:
                 continue
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
+                deadline = deadline if codes else time.monotonic() + follow
                 codes[child] = os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
         if time.monotonic() > deadline:
             for child in children:
                 if child not in codes:
                     os.kill(child, signal.SIGKILL)
-            raise AssertionError(f"processes did not end in {seconds:.0f} s")
+            raise AssertionError(f"processes did not end in time; ended: {codes}")
+    del _STORES[children[0]]
     return [codes[child] for child in children]
 
 

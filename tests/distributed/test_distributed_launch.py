@@ -16,10 +16,10 @@ SECONDS_TO_END = 30.0
 LONG = {"epochs": 3000, "stopping_step": 9999, "eval_step": 1000, "save_every": "5 steps"}
 
 
-def wait_for_a_state(runs, name):
-    folder, deadline = runs.root / name / "saved", time.monotonic() + 120
+def wait_for_a_state(runs, name, process):
+    folder = runs.root / name / "saved"
     while not list(folder.glob("*/last/checkpoint.json")):
-        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
 
@@ -52,7 +52,7 @@ def test_both_ways_train(command, runs, how):
 def test_a_killed_process_ends_all_within_seconds_and_is_named(command, runs, how, rank):
     name = f"killed-{how.strip('-')}-{rank}"
     process = command(how, name, **LONG)
-    wait_for_a_state(runs, name)
+    wait_for_a_state(runs, name, process)
     pids = workers(process)
     assert sorted(pids) == [0, 1]
     os.kill(pids[rank], signal.SIGKILL)
@@ -67,8 +67,11 @@ def test_a_killed_process_ends_all_within_seconds_and_is_named(command, runs, ho
         assert process.returncode == 2
     else:
         assert f"Signal 9 (SIGKILL) received by PID {pids[rank]}" in err
-    if rank == 1:  # the agent ends the first process by SIGTERM, as it does with all
-        assert len(re.findall(r"stopped by SIGTERM: epoch \d+, step \d+ is kept in", err)) == 1, err
+    if (
+        rank == 1
+    ):  # the agent ends the first process by SIGTERM, as it does with all; where it is slow, it ends by itself
+        why = r"(?:stopped by SIGTERM: |another process of this run ended.*; )"
+        assert len(re.findall(why + r"epoch \d+, step \d+ is kept in", err)) == 1, err
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_a_killed_process_ends_all_within_seconds_and_is_named(command, runs, ho
 def test_a_signal_to_the_agent_saves_and_ends_with_its_code(command, runs, signum, code):
     name = f"signal-{code}"
     process = command("--nproc", name, **LONG)
-    wait_for_a_state(runs, name)
+    wait_for_a_state(runs, name, process)
     process.send_signal(signum)
     sent = time.monotonic()
     _, err = process.communicate(timeout=120)
@@ -95,7 +98,7 @@ def test_a_signal_to_the_agent_saves_and_ends_with_its_code(command, runs, signu
 @pytest.mark.long
 def test_sigterm_to_torchrun_saves(command, runs):
     process = command("torchrun", "signal-torchrun", **LONG)
-    wait_for_a_state(runs, "signal-torchrun")
+    wait_for_a_state(runs, "signal-torchrun", process)
     process.terminate()
     _, err = process.communicate(timeout=120)
     assert len(re.findall(r"stopped by SIGTERM: epoch \d+, step \d+ is kept in", err)) == 1, err

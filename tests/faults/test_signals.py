@@ -13,6 +13,7 @@ import yaml
 
 from recbole_hellm import signals
 from recbole_hellm.testing import CHECKERBOARD
+from recbole_hellm.trainer.resume import ResumeMixin
 
 SECONDS_TO_SAVE = 10.0
 
@@ -72,6 +73,22 @@ def test_a_signal_before_training_ends_the_run_at_once(runs, monkeypatch):
     assert (stopped.value.kept, stopped.value.exit_code) == ("", 75)
 
 
+def test_a_signal_that_comes_after_anothers_does_not_break_off_the_save(runs, monkeypatch):
+    """Of several processes one is asked first and tells the others, whose own signals come while they save."""
+    save = ResumeMixin._save_state
+
+    def asked_again(trainer, folder):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        save(trainer, folder)
+
+    monkeypatch.setattr(ResumeMixin, "_agreed", staticmethod(lambda due: (False, int(signal.SIGTERM))))
+    monkeypatch.setattr(ResumeMixin, "_save_state", asked_again)
+    with pytest.raises(signals.Stopped) as stopped:
+        runs.go("SASRec", "late")
+    assert re.fullmatch(r"epoch 1, step \d+ is kept in .*/last", stopped.value.kept)
+
+
 def test_handlers_are_as_before_after_a_run(runs):
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)]
     runs.go("SASRec", "handlers", epochs=1)
@@ -99,7 +116,7 @@ def test_the_alarm_of_somebody_else_still_rings():
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_second_interrupt_does_not_wait():
+def test_a_second_interrupt_does_not_wait(runs):
     with signals.watch(), pytest.raises(KeyboardInterrupt) as raised, signals.deferred(lambda: False):  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)

@@ -24,6 +24,9 @@ SHARED = (
 BPR = {"loss_type": "BPR", "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}, "hidden_size": 8}
 LABELS = ["TransitionCounts", "SASRec (BPR)", "broken", "HeLLM"]
 COMMAND = [str(Path(sys.executable).with_name("recbole-hellm")), "compare", "--plan", "toy.yaml", "--metric", "NDCG@5"]
+PATIENCE = 400
+"""Seconds for what a call of the command does, whose cells import torch each; a busy machine is slow at that."""
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def write_plan(folder, llm):
@@ -41,14 +44,19 @@ def write_plan(folder, llm):
     (folder / "toy.yaml").write_text(yaml.safe_dump(plan))
 
 
+def hear_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+
+
 def start(folder, *more):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
-        [*COMMAND, *more], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*COMMAND, *more], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=hear_interrupts,
+    )  # fmt: skip
 
 
-def wait_for(look, process, seconds=200):
+def wait_for(look, process, seconds=PATIENCE):
     """Return what ``look`` finds first, while ``process`` runs."""
     end = time.monotonic() + seconds
     while not (found := look()):
@@ -89,7 +97,7 @@ def story(tmp_path_factory, llm):
         assert time.monotonic() < end
         time.sleep(0.1)
     again = start(folder)
-    taken_up = (*again.communicate(timeout=280), again.returncode)
+    taken_up = (*again.communicate(timeout=PATIENCE), again.returncode)
     lines = load_lines(results)[1]
     third = start(folder)
     return {
@@ -97,7 +105,7 @@ def story(tmp_path_factory, llm):
         "after_kill": after_kill,
         "taken_up": taken_up,
         "lines": lines,
-        "third": (*third.communicate(timeout=200), third.returncode),
+        "third": (*third.communicate(timeout=PATIENCE), third.returncode),
     }
 
 
@@ -186,7 +194,7 @@ def test_ctrl_c_keeps_what_is_finished(story, llm, tmp_path):
     process = start(tmp_path, "--models", "TransitionCounts,HeLLM", "--seeds", "7,")
     wait_for(lambda: working(tmp_path), process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert out.splitlines()[-1] == "finished cells are in results/toy.jsonl; the same command runs the others"
     assert err.splitlines()[-1] == "interrupted: finished stages and saved models are kept"

@@ -17,7 +17,7 @@ QUICK = Transfer(
     attempts=4,
     backoff_seconds=0.01,
     jitter_seconds=0.01,
-    stall_seconds=0.4,
+    stall_seconds=20,
     connect_seconds=2,
     max_wait_seconds=2,
     allow_local_http=True,
@@ -33,11 +33,11 @@ def go_online(monkeypatch):
 def getter(folder):
     """Download ``data.gz`` from a server that does the given steps; returns path and the requests it saw."""
 
-    def run(*steps, body=BODY, sha256=DIGEST, max_bytes=10_000_000, name="data.gz"):
+    def run(*steps, body=BODY, sha256=DIGEST, max_bytes=10_000_000, name="data.gz", transfer=QUICK):
         script = Script(body, *steps)
         with serving(script) as address:
             file = RemoteFile(name, f"{address}/{name}", max_bytes, sha256)
-            return download(file, folder, QUICK), script.requests
+            return download(file, folder, transfer), script.requests
 
     return run
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from living import lives
 
 from recbole_hellm import registry
 from recbole_hellm.benchmark.checks import check_plan, import_models
@@ -101,12 +102,12 @@ time.sleep(600)
 
 def test_a_cell_ends_when_what_started_it_is_killed():
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
-    state = Path(f"/proc/{parent.stdout.readline().strip()}/stat")
-    assert state.exists()
+    cell = parent.stdout.readline().strip()
+    assert lives(cell)
     parent.kill()
     parent.communicate()
     end = time.monotonic() + 30
-    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+    while lives(cell):
         assert time.monotonic() < end
         time.sleep(0.1)
 

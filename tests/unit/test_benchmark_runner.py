@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from living import lives
 
 from recbole_hellm.artifacts import file_digest
 from recbole_hellm.benchmark.lines import ResultsFile, load_lines
@@ -167,7 +169,9 @@ def test_a_failed_cell_is_a_line_and_the_others_go_on(run, calls, tmp_path, capf
     assert "test" not in found[1]
     assert (found[1]["label"], found[1]["settings"]["what"], found[1]["seed"]) == ("GRU4Rec", what, 1)
     assert found[1]["protocol"]["selected_on"] == "valid"
-    assert f"GRU4Rec on toy, seed 1 ... failed after 0 s: {error[:20]}" in capfd.readouterr().out
+    assert re.search(
+        rf"GRU4Rec on toy, seed 1 \.\.\. failed after \d+ s: {re.escape(error[:20])}", capfd.readouterr().out
+    )
     assert left(tmp_path) == []
     assert len(list((tmp_path / "x.users").iterdir())) == 2
     assert run(plan(what)) == Counts(ran=0, failed=2, skipped=2)  # tried again
@@ -227,7 +231,7 @@ def test_a_stop_ends_the_running_cell_and_keeps_the_others(waiting, tmp_path, nu
         "[2/2] GRU4Rec on toy, seed 1 ... stopped",
         "finished cells are in x.jsonl; the same command runs the others",
     ]
-    _until(lambda: not any(map(_alive, pids)))
+    _until(lambda: not any(map(lives, pids)))
     assert [line["label"] for line in lines(tmp_path)] == ["SASRec"]
     assert left(tmp_path) == []
 
@@ -243,7 +247,7 @@ def test_nohup_outlives_the_terminal(tmp_path, env):
         process.send_signal(signal.SIGHUP)
         time.sleep(1)
         assert process.poll() is None
-        assert all(map(_alive, map(int, pids.read_text().split())))
+        assert all(map(lives, map(int, pids.read_text().split())))
         process.send_signal(signal.SIGTERM)  # that one is still heard
         assert process.wait(30) == 143
     finally:
@@ -320,8 +324,3 @@ def _until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-def _alive(pid):
-    state = Path(f"/proc/{pid}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
