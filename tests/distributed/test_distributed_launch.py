@@ -67,9 +67,7 @@ def test_a_killed_process_ends_all_within_seconds_and_is_named(command, runs, ho
         assert process.returncode == 2
     else:
         assert f"Signal 9 (SIGKILL) received by PID {pids[rank]}" in err
-    if (
-        rank == 1
-    ):  # the agent ends the first process by SIGTERM, as it does with all; where it is slow, it ends by itself
+    if rank == 1:  # the agent ends the first process by SIGTERM, as it does with all; if it is slow, that ends itself
         why = r"(?:stopped by SIGTERM: |another process of this run ended.*; )"
         assert len(re.findall(why + r"epoch \d+, step \d+ is kept in", err)) == 1, err
 

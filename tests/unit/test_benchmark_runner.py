@@ -169,9 +169,8 @@ def test_a_failed_cell_is_a_line_and_the_others_go_on(run, calls, tmp_path, capf
     assert "test" not in found[1]
     assert (found[1]["label"], found[1]["settings"]["what"], found[1]["seed"]) == ("GRU4Rec", what, 1)
     assert found[1]["protocol"]["selected_on"] == "valid"
-    assert re.search(
-        rf"GRU4Rec on toy, seed 1 \.\.\. failed after \d+ s: {re.escape(error[:20])}", capfd.readouterr().out
-    )
+    said = rf"GRU4Rec on toy, seed 1 \.\.\. failed after \d+ s: {re.escape(error[:20])}"
+    assert re.search(said, capfd.readouterr().out)
     assert left(tmp_path) == []
     assert len(list((tmp_path / "x.users").iterdir())) == 2
     assert run(plan(what)) == Counts(ran=0, failed=2, skipped=2)  # tried again
