@@ -91,7 +91,7 @@ def entry(found: Measured) -> dict[str, Any]:
         "n_seeds": len(ours.seeds),
         "protocol": dict(ours.protocol),
         "minutes": ours.cost.seconds / 60,
-        "command": f"recbole-hellm compare --plan {found.comparison.name}",
+        "command": command(found),
         "commit": line["commit"],
         "data_fingerprint": line["data"]["fingerprint"],
         "best_baseline": best.label,
@@ -126,8 +126,19 @@ def lines_of(found: Measured) -> list[str]:
         *lines,
         f"- {found.dataset}: {row.n_users:,} test users, {tied} of them tied, {found.rare[OURS][0]:,} with a rare "
         f"target; seeds {', '.join(map(str, row.seeds))}; commit `{line['commit']}`{others}; data "
-        f"`{line['data']['fingerprint'][:12]}`; `recbole-hellm compare --plan {found.comparison.name}`.",
+        f"`{line['data']['fingerprint'][:12]}`; `{command(found)}`.",
     ]
+
+
+def command(found: Measured) -> str:
+    """Return the command that makes a data set's rows."""
+    plan, protocol = found.comparison.name, found.protocol
+    plain = f"recbole-hellm compare --plan {plan}"
+    if title(protocol) == MAIN:
+        return plain
+    history = "masked" if protocol["history_masked"] else "kept"
+    more = f"--history {history} --fitted-on {protocol['fitted_on']} --seeds {len(found.row(OURS).seeds)}"
+    return f"{plain} {more} --results results/{found.path.name}"
 
 
 def lines_in(table: str) -> dict[str, list[str]]:

@@ -156,8 +156,8 @@ def ensure_prepared(config: Any) -> None:
         return
     if name in DATASETS:
         raise DataError(
-            f"data set {name!r} is not in {folder}; run: recbole-hellm prepare {name} --source DIR --output {root} "
-            "(or add --source=DIR to this command)"
+            f"data set {name!r} is not in {folder}; run: recbole-hellm prepare {name} --output {root} (downloads the "
+            "public originals; with files at hand: --source DIR there, or --source=DIR here)"
         )
     raise DataError(
         f"data set {name!r} is not in {folder}: {name}.inter does not exist{nearest(name, DATASETS)}; put RecBole's "

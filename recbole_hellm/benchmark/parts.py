@@ -41,7 +41,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         ),
         "contrast": Part(
             "without contrast",
-            "Stage 1 is trained by BPR alone; the hypergraphs stay.",
+            "Stage 1 is trained without its contrast; the hypergraphs stay.",
             {"graph_alpha_user": 0.0, "graph_alpha_item": 0.0},
         ),
         "sequence_vectors": Part(
@@ -67,7 +67,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             {"llm_pretrained": False},
         ),
         "llm_layers": Part(
-            "without language model",
+            "without layers",
             "The item head reads the mean of the item slots; prefix, LoRA and prompt go with the layers.",
             {
                 "llm_layers": 0,

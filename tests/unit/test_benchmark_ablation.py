@@ -170,7 +170,7 @@ def test_the_plan_holds_the_whole_model_first(run):
     made = plan(CHECKERBOARD, seeds=(3, 4), settings=run())
     labels = ["full", "without user hypergraph", "without item hypergraph", "without text", "without image",
               "without contrast", "without sequence vectors", "without graph vectors", "without graph in the prefix",
-              "without prefix", "without LoRA", "without pretrained weights", "without language model",
+              "without prefix", "without LoRA", "without pretrained weights", "without layers",
               "without residual training",
               "without fusion", "fusion without the model", "fusion without counts", "fusion without features",
               "fusion without graph vectors", "fusion without repeats", "fusion without mean logits"]  # fmt: skip
@@ -302,4 +302,4 @@ def test_parts_change_settings_that_exist_and_are_off_by_them_alone(run):
         assert set(part.settings) <= known | {"epochs", "eval_step"}
         assert part.what.endswith(".")
     paper = run(prompt_template="alpaca", finetune_targets="last", llm_gradient_checkpointing=True, prefix_len=0)
-    assert "without language model" in {entry.label for entry in plan(CHECKERBOARD, settings=paper).entries}
+    assert "without layers" in {entry.label for entry in plan(CHECKERBOARD, settings=paper).entries}
