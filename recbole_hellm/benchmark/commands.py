@@ -70,7 +70,10 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=_names, default=(), metavar="FILE", help="yaml files: settings of all runs")
+    parser.add_argument(
+        "--config", "--config_files", type=_names, action="extend", default=[], metavar="FILE",
+        help="yaml files: settings of all runs",
+    )  # fmt: skip
     parser.add_argument("--results", type=Path, help="results file (default: results/<plan>.jsonl)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="folder of the report (default: RESULTS-report)")
     parser.add_argument("--import", type=_names, default=(), dest="imports", metavar="MODULE", help="with your models")

@@ -172,7 +172,7 @@ def layered_settings(
 
 
 def _check_variant(name: str, settings: Mapping[str, Any], known: set[str]) -> None:
-    known = known.union({"loss_type"}, RECBOLE_KEYS, *(spec.keys() for spec in SPECS))
+    known = known.union({"loss_type"}, RECBOLE_KEYS, *(spec.keys() for spec in SPECS)) - {"config_file"}  # never read
     for key in settings:
         if key not in known:
             raise ConfigError(f"model {name!r} has an unknown setting {key!r}{nearest(key, known)}")

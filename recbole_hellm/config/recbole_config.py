@@ -22,7 +22,12 @@ from recbole_hellm.config.layers import (
     read_yaml,
     variant_files,
 )
-from recbole_hellm.config.recbole_values import check_loss_type, check_recbole_values
+from recbole_hellm.config.recbole_values import (
+    check_loss_type,
+    check_recbole_values,
+    refuse_distribution,
+    refuse_files,
+)
 from recbole_hellm.config.specs import SPECS, check_recbole_keys, check_together
 from recbole_hellm.distributed.accelerate_config import launched_settings
 from recbole_hellm.errors import ConfigError, nearest
@@ -144,8 +149,9 @@ class HellmConfig(Config):
         known = set(self.internal_config_dict) | FRAMEWORK_KEYS
         known |= {key for spec in SPECS for key in spec.keys()}  # noqa: SIM118 (not a mapping)
         known |= {key for group in self.parameters.values() for key in group}
-        reject_unknown(outside, known)
-        _refuse_distribution(outside)
+        refuse_files(outside)
+        reject_unknown(outside, known - {"config_file"})
+        refuse_distribution(outside)
         settings.update(_asked_by_launcher(outside))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -187,21 +193,6 @@ def own_gpus(gpu_id: Any, count: int) -> str:
             "for each, or none"
         )
     return ",".join(named)
-
-
-def _refuse_distribution(outside: Mapping[str, Any]) -> None:
-    """Refuse the settings of RecBole's own distribution, which averages metrics with wrong weights."""
-    for key in ("world_size", "ip", "port"):
-        if outside.get(key) is not None:
-            raise ConfigError(
-                f"setting {key!r} belongs to RecBole's own distribution, which is not used here; start the processes "
-                "with torchrun, or with --nproc=N on one machine"
-            )
-    if outside.get("nproc") not in (None, 1, distributed.launched()):
-        raise ConfigError(
-            f"setting 'nproc' = {outside['nproc']!r} can only be given on the command line, --nproc=N, or start the "
-            "processes with torchrun"
-        )
 
 
 def _asked_by_launcher(outside: Mapping[str, Any]) -> dict[str, Any]:

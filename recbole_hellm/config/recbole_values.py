@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole.evaluator.register import metric_types
 
+from recbole_hellm import distributed
 from recbole_hellm.config.schema import Spec
 from recbole_hellm.errors import ConfigError, nearest
 
@@ -15,6 +16,9 @@ WITHOUT_CUTOFF = frozenset({"auc", "gauc", "mae", "rmse", "logloss"})
 """RecBole's metrics of a whole ranking, named without ``@k``."""
 BATCH_SIZES = ("train_batch_size", "eval_batch_size")
 """Settings that may be ``auto``."""
+
+FILE_KEYS = ("config", "config_file", "config_files")
+"""What the option for yaml files is called somewhere; none of them is a setting."""
 
 PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 """RecBole's settings that write or read pickled data sets."""
@@ -76,6 +80,42 @@ class RecboleSpec(Spec):
                 f"setting 'valid_metric' must be one of {', '.join(known)} (metrics x topk), got {self.valid_metric!r}"
                 f"{nearest(self.valid_metric, known)}"
             )
+
+
+def refuse_files(outside: Mapping[str, Any]) -> None:
+    """Refuse names of yaml files among the settings, where nothing reads them.
+
+    Args:
+        outside: Settings from files, code and command line.
+
+    Raises:
+        ConfigError: Naming the setting and the way out.
+    """
+    for key in FILE_KEYS:
+        if key in outside:
+            raise ConfigError(
+                f"setting {key!r} = {outside[key]!r} is not read among settings; give yaml files on the command line, "
+                "--config_files=a.yaml,b.yaml, or in Python as config_file_list"
+            )
+
+
+def refuse_distribution(outside: Mapping[str, Any]) -> None:
+    """Refuse the settings of RecBole's own distribution, which averages metrics with wrong weights.
+
+    Raises:
+        ConfigError: Naming the setting and the way out.
+    """
+    for key in ("world_size", "ip", "port"):
+        if outside.get(key) is not None:
+            raise ConfigError(
+                f"setting {key!r} belongs to RecBole's own distribution, which is not used here; start the processes "
+                "with torchrun, or with --nproc=N on one machine"
+            )
+    if outside.get("nproc") not in (None, 1, distributed.launched()):
+        raise ConfigError(
+            f"setting 'nproc' = {outside['nproc']!r} can only be given on the command line, --nproc=N, or start the "
+            "processes with torchrun"
+        )
 
 
 def check_recbole_values(settings: Mapping[str, Any]) -> None:

@@ -48,27 +48,26 @@ def what_helps(
 ) -> tuple[tuple[Change, ...], int]:
     """Return the changes that make a run fit, and the bytes it needs then.
 
-    The first candidate that is enough alone is taken, with its mildest value; if none is, each in turn adds the value
-    that saves most, until it fits or all are used up.
+    The first candidate that is enough alone is taken, with its mildest value; if none is, all are taken with their last
+    value, and each is then left out or made as mild as the others allow, those that cost most first.
 
     Args:
-        candidates: Values of a setting, mildest first; the settings that cost least first.
+        candidates: Values of a setting, mildest first; the settings that cost least first. No value adds memory.
         need: Bytes the run needs under some changes.
         free: Bytes there are.
 
     Returns:
-        No change if none helps.
+        The least memory there can be if nothing fits; no change if none helps.
     """
     for values in candidates:
         for change in values:
             if (bytes_then := need([change])) <= free:
                 return (change,), bytes_then
-    taken: list[Change] = []
-    best = need([])
-    for values in candidates:
-        for change in values:
-            if (bytes_then := need([*taken, change])) <= free:
-                return (*taken, change), bytes_then
-        if values and (bytes_then := need([*taken, values[-1]])) < best:
-            taken, best = [*taken, values[-1]], bytes_then
-    return tuple(taken), best
+    used = [values for values in candidates if values]
+    taken = [values[-1] for values in used]
+    enough = max(free, need(taken))
+    for place, values in reversed(list(enumerate(used))):
+        milder: list[list[Change]] = [[], *([value] for value in values)]
+        tried = ([*taken[:place], *change, *taken[place + 1 :]] for change in milder)
+        taken = next(changes for changes in tried if need(changes) <= enough)
+    return tuple(taken), need(taken)

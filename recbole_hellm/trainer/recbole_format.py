@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_hellm.checkpoints.model_folder import read_model
 from recbole_hellm.config.recbole_config import HellmConfig
+from recbole_hellm.config.recbole_values import FILE_KEYS
 from recbole_hellm.errors import ArtifactError
 from recbole_hellm.trainer.run_folder import deciding
 
@@ -49,7 +50,7 @@ def rebuilt_config(path: Path, settings: dict[str, Any]) -> HellmConfig:
     """
     given, final = dict(settings["given"]), settings["final"]
     given["data_path"] = final.get("data_path_root") or given.get("data_path") or "dataset/"
-    for key in ("model", "dataset"):
+    for key in ("model", "dataset", *FILE_KEYS):  # RecBole's own command keeps the names of the files it has read
         given.pop(key, None)
     config = HellmConfig(settings["model"], settings["dataset"], config_dict=given)
     then, now = deciding(final), deciding(config.final_config_dict)

@@ -35,7 +35,10 @@ def add_parsers(commands: Any) -> None:
     tune.add_argument("--minutes-per-trial", help="training time of a run, its stages included, or none")
     tune.add_argument("--pruner", help="median, halving or none")
     tune.add_argument("--seeds", help="a number of seeds (3: 2020, 2021, 2022) or seeds with commas (7,8)")
-    tune.add_argument("--config", type=_names, default=(), metavar="FILE", help="yaml files: fixed settings")
+    tune.add_argument(
+        "--config", "--config_files", type=_names, action="extend", default=[], metavar="FILE",
+        help="yaml files: fixed settings",
+    )  # fmt: skip
     tune.add_argument("--import", type=_names, default=(), dest="imports", metavar="MODULE", help="with your models")
     tune.set_defaults(run=_tune)
 

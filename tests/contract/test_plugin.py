@@ -137,6 +137,14 @@ def test_a_model_without_one_of_todays_settings_is_refused(toy):
         rebuilt_config(folder, settings)
 
 
+def test_a_model_is_loaded_whose_settings_name_the_files_they_came_from(toy):
+    """RecBole's own command line leaves ``config_files`` among them."""
+    folder = Path(run_recbole_hellm("TransitionCounts", CHECKERBOARD, config_dict=toy())["trainer"].saved_model_file)
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["given"]["config_files"] = settings["final"]["config_files"] = "gone.yaml"
+    assert rebuilt_config(folder, settings)["config_files"] is None
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_objective_function_runs(model, toy, recbole_start):
     settings = toy(model=model, dataset=CHECKERBOARD)

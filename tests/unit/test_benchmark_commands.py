@@ -21,6 +21,8 @@ TWO = ["compare", "--models", "SASRec,GRU4Rec", "--datasets", "toy"]
         ([*TWO, "--report", "file"], "report cannot be written to file (file is no folder that can be written)"),
         ([*TWO, "--report", "file/r"], "give another --report DIR"),
         (["report", "x.jsonl", "--output", "file"], "give another --output DIR"),
+        ([*TWO, "--config_file=file"], "SASRec on toy: setting 'config_file' = 'file' is not read among settings"),
+        (["ablate", "--dataset=toy", "--config_file=file"], "--config_files=a.yaml,b.yaml"),
         (["compare", "--models", "SASRec,GRU4Rec", "--datasets", "a/b"], "data set 'a/b' must be a name"),
     ],
 )
@@ -32,6 +34,37 @@ def test_a_slip_on_the_command_line_is_named(tmp_path, monkeypatch, capsys, argu
     assert text in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["--config_files=a.yaml,b.yaml"],
+        ["--config=a.yaml", "--config_files", "b.yaml"],
+        ["--config=a.yaml", "--config", "b.yaml"],
+    ],
+)
+@pytest.mark.parametrize("command", [TWO, ["ablate", "--dataset=toy"]], ids=["compare", "ablate"])
+def test_settings_files_may_be_given_by_both_names(tmp_path, monkeypatch, command, files):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("eval_batch_size: 3\nlearning_rate: 0.5\n")
+    (tmp_path / "b.yaml").write_text("learning_rate: 0.25\n")
+    plans = []
+    monkeypatch.setattr(commands, "_run", lambda plan, options: plans.append(plan) or 0)
+    assert main([*command, *files]) == 0
+    cells = plans[0].cells()
+    assert len(cells) >= 2
+    assert {(cell.settings["eval_batch_size"], cell.settings["learning_rate"]) for cell in cells} == {(3, 0.25)}
+    assert not any("config" in key for cell in cells for key in cell.settings)
+
+
+def test_a_plan_names_no_settings_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text(
+        "models: [SASRec, GRU4Rec]\ndatasets: [toy]\nsettings: {config_files: gone.yaml}\n"
+    )
+    assert main(["compare", "--plan=p.yaml"]) == 2
+    assert "SASRec on toy: setting 'config_files' = 'gone.yaml' is not read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -168,13 +168,22 @@ def test_wrong_arguments_are_one_line(capsys, argv):
         (["--model=HeLLM", "--dataset=x", "--config_files=gone.yaml"], "settings file gone.yaml does not exist"),
         (["--model=HeLLM", "--dataset=ml-100"], "(did you mean 'ml-100k'?)"),
         (["--model=HeLLM", "--dataset=amazon-sports", "--data_path=d"],
-         "run: recbole-hellm prepare amazon-sports --source DIR --output d"),
+         "run: recbole-hellm prepare amazon-sports --output d (downloads the public originals; with files at"),
         (["--model=HeLLM", "--dataset=amazon-toys", "--source=gone"], "gone"),
     ],
 )  # fmt: skip
 def test_train_names_the_mistake_and_leaves_nothing(capsys, here, argv, message):
     assert message in fails(capsys, "train", *argv)
     assert list(here.rglob("*.*")) == []
+
+
+@pytest.mark.parametrize("command", ["train", "estimate", "signal"])
+@pytest.mark.parametrize("key", ["config", "config_file"])
+def test_another_name_for_settings_files_is_refused_with_the_right_one(capsys, here, command, key):
+    given = [] if command == "signal" else ["--model=HeLLM"]
+    message = fails(capsys, command, *given, "--dataset=x", f"--{key}=gone.yaml")
+    assert message.startswith(f"setting '{key}' = 'gone.yaml' ")
+    assert "on the command line, --config_files=a.yaml,b.yaml," in message
 
 
 def test_an_unknown_builtin_model_gives_the_nearest(capsys):

@@ -175,6 +175,22 @@ def test_unknown_keys_are_refused_from_every_source(tmp_path, source):
         config(**more)
 
 
+@pytest.mark.parametrize("model", ["HeLLM", "BPR"])
+@pytest.mark.parametrize("key", ["config", "config_file", "config_files"])
+@pytest.mark.parametrize("source", ["file", "code", "arguments"])
+def test_names_of_files_are_no_setting(tmp_path, source, key, model):
+    write(tmp_path / "x.yaml", **{key: "y.yaml"})
+    more = {"file": {"config_file_list": ["x.yaml"]}, "code": {"config_dict": {key: "y.yaml"}}, "arguments": {}}[source]
+    argv = [f"--{key}=y.yaml"] if source == "arguments" else []
+    with pytest.raises(ConfigError, match=f"^setting '{key}' = 'y.yaml' .*, --config_files=.* config_file_list$"):
+        config(*argv, model=model, **more)
+
+
+def test_the_near_name_of_a_settings_file_is_one_that_is_read():
+    with pytest.raises(ConfigError, match=r"unknown setting 'config_fil' \(did you mean 'config_files'\?\)"):
+        config("--config_fil=y.yaml")
+
+
 def test_settings_of_recboles_own_models_are_known_and_checked():
     assert config("--n_layers=3", model="SASRec")["n_layers"] == 3
     with pytest.raises(ConfigError, match="unknown setting 'n_layer'"):

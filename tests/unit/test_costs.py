@@ -245,6 +245,29 @@ def test_the_setting_that_helps_is_the_mildest_value_that_fits():
     assert what_helps([[]], need, 5) == ((), 100)
 
 
+def test_settings_that_only_help_together_are_each_as_mild_as_fits():
+    """The largest of three parts counts, as in a run; each setting divides its own."""
+
+    def need(changes):
+        value = {"a": 64, "b": 64, "c": 64} | {change.setting: change.value for change in changes}
+        return max(value["a"], value["b"], 2 * value["c"])
+
+    three = [[Change(key, rows) for rows in halves(64)] for key in "abc"]
+    assert what_helps(three, need, 40) == ((Change("a", 32), Change("b", 32), Change("c", 16)), 32)
+    assert what_helps(three, need, 8) == ((Change("a", 8), Change("b", 8), Change("c", 4)), 8)
+    assert what_helps(three, need, 100) == ((Change("c", 32),), 64)
+    assert what_helps(three, need, 1) == ((Change("a", 2), Change("b", 2), Change("c", 1)), 2)  # all there is
+
+
+def test_a_setting_that_the_others_make_needless_is_left_out():
+    saved = {"a": 10, "b": 60, "c": 30}
+
+    def need(changes):
+        return 100 - sum(saved[change.setting] for change in changes)
+
+    assert what_helps([[Change(key, 1)] for key in saved], need, 10) == ((Change("b", 1), Change("c", 1)), 10)
+
+
 @given(st.integers(1, 5000), st.integers(0, 6000))
 def test_the_largest_batch_that_fits(most, limit):
     found = largest_that_fits(most, lambda rows: rows <= limit)

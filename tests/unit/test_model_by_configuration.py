@@ -209,6 +209,9 @@ def test_a_setting_that_nothing_reads_is_refused(models):
     models.add_variant("Mine", "HeLLM", {"prefix_lenn": 0})
     with pytest.raises(ConfigError, match=r"'Mine' has an unknown setting 'prefix_lenn' \(did you mean 'prefix_len'"):
         HellmConfig("Mine", "amazon-toys")
+    models.add_variant("Yours", "HeLLM", {"config_file": "x.yaml"})
+    with pytest.raises(ConfigError, match="'Yours' has an unknown setting 'config_file'"):
+        HellmConfig("Yours", "amazon-toys")
     with pytest.raises(ConfigError, match="unknown setting 'base_model'"):
         HellmConfig("HeLLM", "amazon-toys", argv=["--base_model=MMHCL"])
 

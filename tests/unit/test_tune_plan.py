@@ -177,6 +177,9 @@ def test_without_optuna_the_command_says_how_to_get_it(monkeypatch, capsys):
         (["--plan", "HeLLM-quick", "--seeds=x"], "--seeds must be a number of seeds"),
         (["--plan", "HeLLM-quick", "--lora_rr=1"], "'lora_rr' (did you mean 'lora_r'?)"),
         (["--plan", "HeLLM-quick", "--seed=1"], "use seeds"),
+        (["--plan", "HeLLM-quick", "--config_file=x.yaml"], "setting 'config_file' = 'x.yaml' is not read"),
+        (["--plan", "HeLLM-quick", "--config_files=gone.yaml"], "settings file gone.yaml does not exist"),
+        (["--plan", "HeLLM-quick", "--config=gone.yaml", "--config_files=x"], "settings file gone.yaml does not exist"),
     ],
 )
 def test_a_slip_on_the_command_line_is_named(toy, tmp_path, capsys, arguments, message):
