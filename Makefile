@@ -28,7 +28,7 @@ test: models lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: models
-	$(BIN)/python -m pytest -m long --hypothesis-profile=search
+	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile=search
 
 # DATA: folder of prepared data sets. Hours on two cores; BENCH="--only graphs,stage1" makes some of it.
 DATA ?= dataset
