@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options, rest))
     except HellmError as error:
-        if isinstance(error, ConfigError) and distributed.launched() > 1 and os.environ.get("RANK", "0") != "0":
+        if isinstance(error, ConfigError) and not _is_first():
             time.sleep(FIRST_SPEAKS_SECONDS)
         print(f"{_who()}error: {error}", file=sys.stderr)
         return error.exit_code
@@ -59,12 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except signals.Stopped as stop:
         kept = f"{stop.kept}; --resume=yes goes on there" if stop.kept else "finished stages and saved models are kept"
-        if distributed.launched() == 1 or os.environ.get("RANK") == "0":  # of several processes, the one that keeps
+        if _is_first():  # the one that keeps
             print(f"stopped by {stop}: {kept}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted: finished stages and saved models are kept", file=sys.stderr)
         return 130
+
+
+def _is_first() -> bool:
+    """Return whether this is the first of several processes, or the only one; also where they are not joined."""
+    return distributed.launched() == 1 or os.environ.get("RANK") == "0"
 
 
 def _who() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from types import FrameType
@@ -80,24 +80,39 @@ _request = _Request()
 
 
 @contextmanager
-def watch() -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise :class:`Stopped`: at once, or between two steps where :func:`deferred` is.
+def handled(signums: Iterable[int], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Inside, signals call ``handler``.
 
-    In another thread than the main one, where Python hears no signals, it does nothing. Signals that are ignored
-    (``nohup``) stay so.
+    In another thread than the main one, where Python hears no signals, it does nothing. Signals that are ignored stay
+    so: ``nohup`` promised that the run outlives the terminal.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers: dict[int, Any] = {s: _request.hear for s in _HEARD if signal.getsignal(s) != signal.SIG_IGN}
-    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
-    _request.signum = None
+    main = threading.current_thread() is threading.main_thread()
+    heard = [signum for signum in signums if main and signal.getsignal(signum) != signal.SIG_IGN]
+    before = {signum: signal.signal(signum, handler) for signum in heard}
     try:
         yield
     finally:
-        _request.disarm()
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
+
+
+@contextmanager
+def watch() -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT raise :class:`Stopped`: at once, or between two steps where :func:`deferred` is.
+
+    Where they are not heard (see :func:`handled`), it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # the request is the main thread's
+        return
+    try:
+        with handled(_HEARD, _request.hear):
+            _request.signum = None
+            try:
+                yield
+            finally:
+                _request.disarm()
+    finally:
         _request.signum = None
 
 

@@ -32,8 +32,8 @@ def add_parsers(commands: Any) -> None:
         allow_abbrev=False,
     )
     compare.add_argument("--plan", help="name of a plan of this package, or a yaml file")
-    compare.add_argument("--models", type=_names, default=(), help="names of models, or labels of the plan")
-    compare.add_argument("--datasets", type=_names, default=(), help="names of data sets")
+    compare.add_argument("--models", type=split_names, default=(), help="names of models, or labels of the plan")
+    compare.add_argument("--datasets", type=split_names, default=(), help="names of data sets")
     _add_protocol(compare)
     _add_files(compare)
     compare.set_defaults(run=_compare)
@@ -46,7 +46,7 @@ def add_parsers(commands: Any) -> None:
         allow_abbrev=False,
     )
     ablate.add_argument("--dataset", required=True, help="name of a data set")
-    ablate.add_argument("--parts", type=_names, default=None, help="parts to take off (default: all)")
+    ablate.add_argument("--parts", type=split_names, default=None, help="parts to take off (default: all)")
     _add_protocol(ablate)
     _add_files(ablate)
     ablate.set_defaults(run=_ablate)
@@ -69,14 +69,26 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", help="training time of a run, its stages included, or none: no limit")
 
 
-def _add_files(parser: argparse.ArgumentParser) -> None:
+def add_settings_files(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option for yaml files, which may be given several times, by either name."""
     parser.add_argument(
-        "--config", "--config_files", type=_names, action="extend", default=[], metavar="FILE",
-        help="yaml files: settings of all runs",
+        "--config", "--config_files", type=split_names, action="extend", default=[], metavar="FILE",
+        help=f"yaml files: {what}",
     )  # fmt: skip
+
+
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """Add the option for modules that register models."""
+    parser.add_argument(
+        "--import", type=split_names, default=(), dest="imports", metavar="MODULE", help="with your models"
+    )
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    add_settings_files(parser, "settings of all runs")
     parser.add_argument("--results", type=Path, help="results file (default: results/<plan>.jsonl)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="folder of the report (default: RESULTS-report)")
-    parser.add_argument("--import", type=_names, default=(), dest="imports", metavar="MODULE", help="with your models")
+    add_imports(parser)
     _add_choice(parser)
 
 
@@ -85,7 +97,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="LABEL", help="model that is tested against the others")
 
 
-def _names(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names in a text with commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -158,7 +171,7 @@ def _check_spelling(rest: Sequence[str], known: Mapping[str, Any]) -> None:
 def numbers(text: str) -> int | list[int]:
     """Return ``3`` as a number and ``7,8`` or ``7,`` as a list."""
     try:
-        listed = [int(number) for number in _names(text)]
+        listed = [int(number) for number in split_names(text)]
     except ValueError as error:
         raise ConfigError(f"--seeds must be a number of seeds or seeds with commas, got {text!r}") from error
     return listed if "," in text or not listed else listed[0]

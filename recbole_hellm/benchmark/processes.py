@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from recbole_hellm.benchmark.progress import say
+from recbole_hellm.signals import handled
 
 GRACE_SECONDS = 10.0
 """What a process has between being asked to stop and being killed."""
@@ -70,16 +70,10 @@ def _signals_wait() -> Iterator[None]:
     One that came while another process is being started would leave that one behind: it runs, and nobody has its id.
     """
     heard: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # in another, Python hears none
-        # Not by a mask, which the started process would inherit. Those that are ignored stay so.
-        listened = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
-        before = {n: signal.signal(n, lambda number, frame: heard.append(number)) for n in listened}
     try:
-        yield
+        with handled(_ENDING, lambda number, frame: heard.append(number)):  # a mask would be the started process's too
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for number in heard:
             signal.raise_signal(number)
 
@@ -109,15 +103,9 @@ def stoppable(kept: str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
-    main = threading.current_thread() is threading.main_thread()
-    # One that is ignored already stays so: "nohup" promised that the run outlives the terminal.
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        say(f"stopped\n{kept}\n")
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled((signal.SIGTERM, signal.SIGHUP), stop):
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            say(f"stopped\n{kept}\n")
+            raise

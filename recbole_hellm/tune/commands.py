@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_hellm.benchmark.commands import add_imports, add_settings_files
+
 TAKE_SETTINGS = ("tune",)
 """Sub-commands that read every other ``--key=value`` as a setting of all trials."""
 _CHANGES = ("metric", "sampler", "trials", "minutes", "minutes_per_trial", "pruner")
@@ -35,16 +37,9 @@ def add_parsers(commands: Any) -> None:
     tune.add_argument("--minutes-per-trial", help="training time of a run, its stages included, or none")
     tune.add_argument("--pruner", help="median, halving or none")
     tune.add_argument("--seeds", help="a number of seeds (3: 2020, 2021, 2022) or seeds with commas (7,8)")
-    tune.add_argument(
-        "--config", "--config_files", type=_names, action="extend", default=[], metavar="FILE",
-        help="yaml files: fixed settings",
-    )  # fmt: skip
-    tune.add_argument("--import", type=_names, default=(), dest="imports", metavar="MODULE", help="with your models")
+    add_settings_files(tune, "fixed settings")
+    add_imports(tune)
     tune.set_defaults(run=_tune)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _tune(options: argparse.Namespace, rest: Sequence[str]) -> int:

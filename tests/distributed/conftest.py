@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import yaml
+from interrupts import hear_interrupts
 from processes import together
 
 from recbole_hellm.checkpoints.model_folder import read_model
@@ -64,10 +65,6 @@ def runs(tmp_path_factory, one_thread):
 
 SCRIPT = "run_recbole_hellm.py"
 ACCELERATE = ["-m", "accelerate.commands.launch", "--config_file"]
-
-
-def hear_interrupts():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Fixtures of the fault tests."""
 
-import signal
-
 import pytest
+from interrupts import interrupts_heard
 from killing import Runs
 
 from recbole_hellm.testing import tiny_llm
@@ -14,6 +13,5 @@ def runs(tmp_path_factory, one_thread):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["pytest"])
         patch.chdir(root)
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
-        yield Runs(root, tiny_llm(root / "llm"), patch)
-        signal.signal(signal.SIGINT, before)
+        with interrupts_heard():
+            yield Runs(root, tiny_llm(root / "llm"), patch)

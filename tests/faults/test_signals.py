@@ -10,16 +10,13 @@ import time
 
 import pytest
 import yaml
+from interrupts import hear_interrupts, interrupts_heard
 
 from recbole_hellm import signals
 from recbole_hellm.testing import CHECKERBOARD
 from recbole_hellm.trainer.resume import ResumeMixin
 
 SECONDS_TO_SAVE = 10.0
-
-
-def hear_interrupts():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 
 
 @pytest.fixture
@@ -116,8 +113,13 @@ def test_the_alarm_of_somebody_else_still_rings():
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_second_interrupt_does_not_wait(runs):
-    with signals.watch(), pytest.raises(KeyboardInterrupt) as raised, signals.deferred(lambda: False):  # noqa: PT012
+def test_a_second_interrupt_does_not_wait():
+    with (  # noqa: PT012
+        interrupts_heard(),
+        signals.watch(),
+        pytest.raises(KeyboardInterrupt) as raised,
+        signals.deferred(lambda: False),
+    ):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
         assert signals.requested()

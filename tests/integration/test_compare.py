@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from interrupts import hear_interrupts
 
 from recbole_hellm.artifacts import file_digest
 from recbole_hellm.benchmark.lines import load_lines
@@ -42,10 +43,6 @@ def write_plan(folder, llm):
     ]
     plan = {"datasets": ["checkerboard"], "seeds": 2, "settings": shared, "models": models, "protocol": {"minutes": 5}}
     (folder / "toy.yaml").write_text(yaml.safe_dump(plan))
-
-
-def hear_interrupts():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 
 
 def start(folder, *more):

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from interrupts import interrupts_heard
 from living import lives
 
 from recbole_hellm.benchmark import processes
@@ -27,15 +28,11 @@ def test_a_signal_while_a_process_is_being_started_ends_it(tmp_path, monkeypatch
             time.sleep(0.1)  # a handler of Python's runs between two of its instructions
 
     monkeypatch.setattr(processes.subprocess, "Popen", Popen)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
-    try:
-        with stoppable("nothing"):
-            listening = signal.getsignal(number)
-            with pytest.raises(raised):
-                run_process(SLEEPS, tmp_path / "log", {})
-            assert signal.getsignal(number) == listening
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interrupts_heard(), stoppable("nothing"):
+        listening = signal.getsignal(number)
+        with pytest.raises(raised):
+            run_process(SLEEPS, tmp_path / "log", {})
+        assert signal.getsignal(number) == listening
     assert len(started) == 1
     assert not lives(started[0])
 

@@ -49,7 +49,7 @@ def test_progress_renews_the_attempts(get):
 def test_a_stalled_download_is_cut_and_goes_on(get):
     path, requests = get(stall(10_000), whole, transfer=replace(QUICK, stall_seconds=0.4))
     assert path.read_bytes() == BODY
-    assert (ranges(requests)[0], ranges(requests)[-1]) == (None, "bytes=10000-")
+    assert list(dict.fromkeys(ranges(requests))) == [None, "bytes=10000-"]
 
 
 def test_a_failed_download_keeps_its_part_for_the_next_call(get, tmp_path):
